@@ -76,8 +76,9 @@ def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
                 rows[name].append({"user_id": f"rater {person}", "chosen": chosen, "rejected": rejected})
     example = ROOT / "examples/support-answers.csv"
     logs = {name: write_lines(folder / f"{name}.jsonl", answers) for name, answers in rows.items()}
-    logs["text"], rows["text"] = example, polars.read_csv(example).head(40).to_dicts()
     names = {"prompt": "prompt", "response_a": "chosen", "response_b": "rejected"}
+    table = polars.read_csv(example, new_columns=["user_id", *names.values(), "preference"])
+    logs["text"], rows["text"] = example, table.to_dicts()
     questions: dict[str, list[dict[str, Any]]] = {kind: [] for kind in rows}
     for kind, answers in rows.items():
         for row in answers[:40]:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from benchmarks.studies import (
     SEEDS,
+    by_seed,
     changed,
     draw,
     fit_study,
-    in_parallel,
     real_persona,
     score_study,
     staged,
@@ -120,7 +120,6 @@ def persona() -> Section:
     title = "Persona: accuracies on Anthropic's statements (MiniLM, model B, latent 16, preset ours)"
     if not encode_once():
         return Section(title, MISSING, [])
-    results = in_parallel(run, [(name, seed) for name in CASES for seed in SEEDS])
     about = {
         "real Persona set": "found",
         "seeds": list(SEEDS),
@@ -129,7 +128,7 @@ def persona() -> Section:
         "validation pairs a user": "5 (300 and 600 users), 1 (3,000 users); they choose the epoch alone",
         "draws of the shots": 20,
     }
-    return Section(title, about, _rows({name: [results[name, seed] for seed in SEEDS] for name in CASES}))
+    return Section(title, about, _rows(by_seed(run, CASES)))
 
 
 def run(name: str, seed: int) -> Figures:
@@ -207,15 +206,14 @@ CORNERS = (
 
 def corners() -> Section:
     """The method auto beside preset ours where people stand at corners; most of an hour of two cores."""
-    found = encode_once()
-    cases = [case for case, (name, _) in enumerate(CORNERS) if found or name != "persona"]
-    results, rows = in_parallel(beside_ours, [(case, seed) for case in cases for seed in SEEDS]), []
-    for case in cases:
+    there = encode_once()
+    cases = [case for case, (name, _) in enumerate(CORNERS) if there or name != "persona"]
+    rows = []
+    for case, found in by_seed(beside_ours, cases).items():
         name, options = CORNERS[case]
         what = ", ".join([name, *(f"{option} {value}" for option, value in options.items())])
-        by_seed = [results[case, seed] for seed in SEEDS]
-        each = [one["auto"] - one["ours"] for one in by_seed]
-        ours, taken = fmean(one["ours"] for one in by_seed), ", ".join(one["taken"] for one in by_seed)
+        each = [one["auto"] - one["ours"] for one in found]
+        ours, taken = fmean(one["ours"] for one in found), ", ".join(one["taken"] for one in found)
         note = f"ours {ours:.2f} %; taken: {taken}"
         rows.append(mean_row(f"{what}: auto less preset ours", each, "points", at_least=-0.3, note=note))
     return Section("auto where people stand at corners", {"seeds": list(SEEDS)}, rows)
@@ -257,7 +255,7 @@ def asking() -> Section:
     title = "Which question next: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
     if not encode_once():
         return Section(title, MISSING, [])
-    results = list(in_parallel(ask, [(seed,) for seed in SEEDS]).values())
+    results = by_seed(ask)[()]
     about = {"seeds": list(SEEDS), "users": "600 seen, 100 answers each; 600 unseen, 20 test pairs each"}
 
     def row(what: str, key: str, least: float | None = None) -> Row:
@@ -307,7 +305,7 @@ def words() -> Section:
     title = "In words: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
     if not encode_once():
         return Section(title, MISSING, [])
-    results = list(in_parallel(name_prototypes, [(seed,) for seed in SEEDS]).values())
+    results = by_seed(name_prototypes)[()]
     said = ", ".join(words[0] if words else "nothing" for words in results[0])
     counts = []
     for each in results:
@@ -356,11 +354,10 @@ def best_of_n() -> Section:
     title = f"Best of {CANDIDATES} on Persona: the right user's pick against the zero-shot mean's"
     if not encode_once():
         return Section(title, MISSING, [])
-    results = in_parallel(pick, [(groups, seed, USERS) for groups in GROUPS for seed in SEEDS])
     rows = []
-    for groups in GROUPS:
+    for groups, found in by_seed(pick, GROUPS).items():
         for half, words in HALVES.items():
-            picks = [results[groups, seed, USERS][half] for seed in SEEDS]
+            picks = [by_half[half] for by_half in found]
             score = torch.cat([scores for scores, _ in picks]).double()
             judged = Judged(score.numpy(), torch.full_like(score, SETS).long().numpy())
             low, high = (100 * bound for bound in confidence_interval(judged))
@@ -373,7 +370,7 @@ def best_of_n() -> Section:
     return Section(title, about, rows)
 
 
-def pick(groups: int, seed: int, users: int) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
+def pick(groups: int, seed: int, users: int = USERS) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
     """By half, each user's wins with half of the ties, and the shares of sets in which picks have a yes."""
     given = prepared(Case(groups, users, 100, (groups,), unseen_users_per_group=users, val_pairs=5), seed)
     data = draw("persona", given)

@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from PIL import Image
 
-from benchmarks.studies import SEEDS, STAGES, changed, in_parallel, shared_data, staged, values
+from benchmarks.studies import SEEDS, STAGES, by_seed, changed, shared_data, staged, values
 from benchmarks.table import Section, mean_row
 from pal.models.base import margins
 from pal.serving.reward_model import RewardModel
@@ -36,9 +36,7 @@ Figures = dict[str, float]
 def pickafilter() -> Section:
     """All figures."""
     kinds = ["drawn", *(["photographs"] if photographs() else [])]
-    results = in_parallel(
-        run, [(kind, beta, seed) for kind in kinds for beta in (1.0, 0.5) for seed in SEEDS]
-    )
+    results = by_seed(run, [(kind, beta) for kind in kinds for beta in (1.0, 0.5)])
     rows = []
     for kind in kinds:
         for what, beta, figure, least, most in (
@@ -51,7 +49,7 @@ def pickafilter() -> Section:
             ("beta 0.5, filtered pairs, K=1", 0.5, "filtered.k1", None, None),
             ("beta 0.5, unseen users at 10 shots", 0.5, "unseen.10", None, None),
         ):
-            each = [results[kind, beta, seed][figure] for seed in SEEDS]
+            each = [figures[figure] for figures in results[kind, beta]]
             rows.append(mean_row(f"{kind}, {what}", each, at_least=least, at_most=most))
     about = {"seeds": list(SEEDS), "K": K, "encoder": "classical"}
     if "photographs" not in kinds:

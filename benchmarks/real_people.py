@@ -38,6 +38,7 @@ from pal.methods.compare import LEVEL, Held, Judgement, Place, holm
 from pal.methods.compare import judge as judge_at
 from pal.models.base import expected_answer
 from pal.users.care import care_of
+from pipeline.evaluation.predictions import places_in_user
 
 METHODS_SHOWN = ("bt", "mixed_effects", "pal_ours", "auto")
 KNOWN_PARTS = {"train": 0.6, "val": 0.15, "known": 0.25}
@@ -215,12 +216,8 @@ def _judged(
     learned: Learned, embeddings: Embeddings, parts: dict[str, Comparisons], n_users: dict[str, int]
 ) -> dict[str, Judgement]:
     """How a method did at each place; people with fewer answers are located by all that they gave."""
-    adapt = parts["adapt"]
-    order = torch.argsort(adapt.user, stable=True)
-    counts = torch.bincount(adapt.user, minlength=n_users["unseen"])
-    number = torch.empty_like(order)
-    number[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    places = {}
+    adapt, places = parts["adapt"], {}
+    number = places_in_user(adapt.user, n_users["unseen"])
     for items in ("known", "new"):
         places[items] = Place("seen", items, None), Held(parts["train"], parts[items], n_users["seen"])
     for n in SHOTS:

@@ -16,10 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
-
 from benchmarks.persona import MISSING, PERSONAS
-from benchmarks.studies import changed, fit_study, real_persona, run_child, values
+from benchmarks.studies import changed, fit_study, real_persona, run_child, values, write_params
 from benchmarks.table import Row, Section
 
 USERS_PER_GROUP = 10_000
@@ -38,8 +36,7 @@ def scale() -> Section:
     )  # fmt: skip
     given = changed(given, {"model.K": 6, "persona.train.epochs": 1, "persona.train.restarts": 1})
     with tempfile.TemporaryDirectory() as folder:
-        text = yaml.safe_dump(given.model_dump(mode="json"))
-        Path(folder, "params.yaml").write_text(text, encoding="utf-8")
+        write_params(given, folder)
         names = ("download", "prepare", "split", "encode")
         stages = {name: run_child(["-m", "pipeline", name, "persona"], folder) for name in names}
         fit = run_child(["-m", "benchmarks.scale"], folder)
@@ -94,8 +91,7 @@ def large_csv(comparisons: int = 1_000_000, people: int = 50_000) -> Section:
                 chosen, rejected = draw.sample(responses, 2)
                 file.write(f"u{draw.randrange(people)},{draw.choice(prompts)},{chosen},{rejected}\n")
         given = changed(values("own", 0), {"datasets": ["own"], "own.source": str(log)})
-        text = yaml.safe_dump(given.model_dump(mode="json"))
-        Path(folder, "params.yaml").write_text(text, encoding="utf-8")
+        write_params(given, folder)
         size, store = log.stat().st_size / 1e6, {"PAL_STORE": str(Path(folder, "store"))}
         program = run_child(["-c", "import pipeline.stages.check, pipeline.datasets.own"], folder)
         stages = {

@@ -8,10 +8,10 @@ from benchmarks.studies import (
     ROOT,
     SEEDS,
     STAGES,
+    by_seed,
     changed,
     draw,
     fit_study,
-    in_parallel,
     score_study,
     staged,
     values,
@@ -43,12 +43,12 @@ REACH = {
 
 def simulated() -> Section:
     """100 users, 100 comparisons each, three prototypes, both settings; 2 minutes on two quiet cores."""
-    jobs = [(case, setting, seed) for case in range(len(CASES)) for setting in SETTINGS for seed in SEEDS]
-    results = in_parallel(accuracy, sorted(jobs, key=lambda job: CASES[job[0]][1] == "ours"))
+    cases = [(case, setting) for case in range(len(CASES)) for setting in SETTINGS]
+    results = by_seed(accuracy, sorted(cases, key=lambda case: CASES[case[0]][1] == "ours"))
     rows = []
     for case, (dim, preset, head, least) in enumerate(CASES):
         for setting in SETTINGS:
-            each = [results[case, setting, seed] for seed in SEEDS]
+            each = results[case, setting]
             distance = "" if preset == "paper" else f", {head.get('distance', 'squared')}"
             note = "the paper's one run: 91.26" if preset == "paper" and setting == "mixture" else ""
             what = f"{setting}, d={dim}{distance}, preset {preset}"
@@ -72,11 +72,10 @@ def accuracy(case: int, setting: str, seed: int) -> float:
 
 def default() -> Section:
     """params.yaml as it is shipped, on the simulation and the sample; 2 minutes on two quiet cores."""
-    results = in_parallel(run, [(dataset, seed) for dataset in REACH for seed in SEEDS])
     rows = []
-    for dataset, metrics in REACH.items():
-        for name, least in metrics.items():
-            each = [100 * results[dataset, seed][name] for seed in SEEDS]
+    for dataset, found in by_seed(run, REACH).items():
+        for name, least in REACH[dataset].items():
+            each = [100 * metrics[name] for metrics in found]
             rows.append(mean_row(f"{dataset}, {name}", each, at_least=least))
     return Section("The embedded default (K=3)", {"seeds": list(SEEDS)}, rows)
 

@@ -59,7 +59,8 @@ def floors(paths: list[Path]) -> int:
     for path in paths:
         if path != Path("pal/__init__.py"):  # it re-exports everything
             unit = ".".join(path.with_suffix("").parts[:2])
-            imports.setdefault(unit, set()).update(imported(path) - {unit})
+            below = {".".join(name.split(".")[:2]) for name in imported(path)}
+            imports.setdefault(unit, set()).update(below - {unit})
 
     @cache
     def height(unit: str, above: tuple[str, ...] = ()) -> int:
@@ -70,18 +71,21 @@ def floors(paths: list[Path]) -> int:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules and packages of `pal` that a file imports, but for those that only a type checker does."""
+    """The modules of ours that a file imports, but for those that only a type checker does."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
+        if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return {".".join(name.split(".")[:2]) for name in names if name.startswith("pal.")}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            assert not node.level, f"{path}: a relative import"
+            within = module in ("pal", "pipeline", "pipeline.stages")
+            names |= {f"{module}.{alias.name}" for alias in node.names} if within else {module}
+    return {name for name in names if name.split(".")[0] in ("pal", "pipeline")}
 
 
 def called_once(paths: list[Path]) -> float:

@@ -72,7 +72,7 @@ def values(dataset: str, seed: int, *, source: str | None = None, **prepare: Any
 def staged(dataset: str, given: Params, stages: Iterable[Any] = STAGES) -> Iterator[None]:
     """Run stages, from download to encode, in a folder of their own; the block runs inside it."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
-        paths.PARAMS.write_text(yaml.safe_dump(given.model_dump(mode="json")), encoding="utf-8")
+        write_params(given)
         for stage in stages:
             stage.main(dataset)
         yield
@@ -106,12 +106,22 @@ def score_study(
     return score_slices(predictions, data, given.evaluate).main
 
 
-def in_parallel(job: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], Any]:
-    """Results of a job by its arguments; a process and one thread per core."""
-    tuples = list(arguments)
+def by_seed(
+    job: Callable[..., Any], cases: Iterable[Any] = ((),), seeds: Iterable[Any] = SEEDS
+) -> dict[Any, list[Any]]:
+    """What a job gives for each case, its arguments or its one argument, by seed; a process per core."""
+    cases, seeds = list(cases), list(seeds)
+    tuples = [(*(case if isinstance(case, tuple) else (case,)), seed) for case in cases for seed in seeds]
     workers = min(os.cpu_count() or 1, len(tuples))
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        return dict(zip(tuples, pool.map(job, *zip(*tuples, strict=True)), strict=True))
+        found = pool.map(job, *zip(*tuples, strict=True))
+        return {case: [next(found) for _ in seeds] for case in cases}
+
+
+def write_params(given: Params, folder: Path | str = ".") -> None:
+    """Write parameters where the pipeline looks for them."""
+    text = yaml.safe_dump(given.model_dump(mode="json"))
+    Path(folder, paths.PARAMS).write_text(text, encoding="utf-8")
 
 
 def python(*arguments: str, **options: Any) -> subprocess.Popen:

@@ -1,32 +1,10 @@
-"""Whether intervals and tests hold what they promise, on simulations whose truth is known.
-
-choose: whether choose-k finds the number of groups. The simulation draws users at one of K* prototypes
-(partition, d = 16, the least distance of two prototypes 1), 50 users a group with 100 comparisons each.
-Persona draws users of K* personas of Anthropic's statements, 30 a persona with 60 questions each. choose-k
-tries 1 to 8 prototypes, one per user. About 8 minutes on two quiet cores.
-
-intervals: ten settings by users, answers and accuracy; in each, users' accuracies are logit-normal with a
-standard deviation of 0, 0.5 and 1. What falls outside the limits, which chance alone does, is measured again
-on fifteen times as many data sets. Some ten minutes of one core.
-
-plurality: whether the test of plurality keeps its level where everybody has the same reward, and users, their
-answers and what they are asked differ otherwise; and how often it finds what is there. 40 users (10 where the
-name says so) answer 20 comparisons to learn from and 10 held out, of responses in 8 dimensions. Plural models
-are mixtures of three logistic regressions, fitted by EM, in 2,000 data sets, and preset ours B with K = 3 in
-20. About ten minutes of two cores.
-
-one_reward: whether K = 3 is said to beat one reward where everybody prefers alike, and where not. Half
-an hour of one core.
-
-homogeneous: whether choose-k takes K = 1 where everybody prefers alike. About seven minutes of two cores.
-attributes: whether people's country, which shifts their taste, places strangers. A minute.
-homogeneous_auto: whether auto, which has more candidates, takes one reward there.
-"""
+"""Whether intervals and tests hold what they promise, on simulations whose truth is known."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -36,7 +14,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from benchmarks.persona import PERSONAS
-from benchmarks.studies import draw, in_parallel, real_persona, values
+from benchmarks.studies import by_seed, draw, real_persona, values
 from benchmarks.table import Row, Section, mean_row, number
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
@@ -62,8 +40,8 @@ def percent(
     job: Callable[[Any, int], Any], kinds: Iterable[Any], data_sets: int, holds: Callable[[Any], Any] = bool
 ) -> dict[Any, float]:
     """In how many per cent of each kind's data sets what a job finds holds."""
-    found = in_parallel(job, [(kind, seed) for kind in kinds for seed in range(data_sets)])
-    return {kind: 100 * fmean(bool(holds(found[kind, seed])) for seed in range(data_sets)) for kind in kinds}
+    found = by_seed(job, kinds, range(data_sets))
+    return {kind: 100 * fmean(bool(holds(each)) for each in found[kind]) for kind in found}
 
 
 class Setting(NamedTuple):
@@ -90,18 +68,19 @@ SETTINGS = {
 
 
 def intervals() -> Section:
-    """Coverage of the 95 % interval: micro, macro, paired difference, few-shot accuracy."""
-    jobs = [(name, kind, spread) for name in SETTINGS for kind in KINDS for spread in SPREADS]
-    covered = in_parallel(coverage, jobs)
+    """Coverage of the 95 % interval: micro, macro, paired difference, few-shot accuracy; ten minutes.
+
+    Users' accuracies are logit-normal with a standard deviation of 0, 0.5 and 1. What falls outside the
+    limits, which chance alone does, is measured again on fifteen times as many data sets.
+    """
     rows = []
-    for name in SETTINGS:
-        for kind in KINDS:
-            each, note = [100 * covered[name, kind, spread] for spread in SPREADS], ""
-            if max(abs(share - 95) for share in each) > 2:
-                note = f"in {DATA_SETS:,} data sets, the first of {AGAIN:,}: {', '.join(map(number, each))}"
-                each = [100 * coverage(name, kind, spread, AGAIN) for spread in SPREADS]
-            worst = max(each, key=lambda share: abs(share - 95))
-            rows.append(Row(f"{name}, {kind}: covered", worst, at_least=93, at_most=97, each=each, note=note))
+    for (name, kind), covered in by_seed(coverage, product(SETTINGS, KINDS), SPREADS).items():
+        each, note = [100 * share for share in covered], ""
+        if max(abs(share - 95) for share in each) > 2:
+            note = f"in {DATA_SETS:,} data sets, the first of {AGAIN:,}: {', '.join(map(number, each))}"
+            each = [100 * coverage(name, kind, spread, AGAIN) for spread in SPREADS]
+        worst = max(each, key=lambda share: abs(share - 95))
+        rows.append(Row(f"{name}, {kind}: covered", worst, at_least=93, at_most=97, each=each, note=note))
     about = {"data sets": DATA_SETS, "each": f"spread of users' logits {SPREADS}; got: the farthest from 95"}
     return Section("Coverage of the 95 % interval, users as clusters", about, rows)
 
@@ -314,7 +293,7 @@ def beats_one_reward(kind: str, seed: int, settings: str) -> bool:
 
 
 def one_reward() -> Section:
-    """How often K = 3 is said to beat one reward for everyone, where all prefer alike and where not."""
+    """How often K = 3 is said to beat one reward for everyone, where all prefer alike or not; 30 minutes."""
     rows = []
     for settings, (data_sets, _) in ONE_REWARD.items():
         kinds = (*ALIKE, "three groups", "a minority of a fifth")
@@ -326,7 +305,11 @@ def one_reward() -> Section:
 
 
 def plurality() -> Section:
-    """Level and power of the test of plurality at 5 %."""
+    """Level and power of the test of plurality at 5 %; ten minutes.
+
+    40 users (10 where the name says so) answer 20 comparisons to learn from and 10 held out, of responses in
+    8 dimensions. Plural models are mixtures of three logistic regressions by EM, and preset ours B, K = 3.
+    """
     rows = []
     for job, (model, data_sets) in zip((cheap_p_value, fitted_p_value), LEVELS.items(), strict=True):
         rejected = percent(job, (*NULLS, *PLURAL), data_sets, lambda p_value: p_value <= 0.05)
@@ -346,7 +329,7 @@ def chosen_of(kind: str, seed: int) -> int:
 
 
 def homogeneous() -> Section:
-    """How often choose-k takes K = 1 where everybody is at one prototype, and in other nulls."""
+    """How often choose-k takes K = 1 where everybody is at one prototype, and in other nulls; 7 minutes."""
     takes_one = percent(chosen_k, (10, 30, 100), 100, lambda K: K == 1)
     rows = [Row(f"{n} users x 20 answers: K = 1", takes_one[n], at_least=95) for n in takes_one]
     takes_one = percent(chosen_of, ALIKE, CHOSEN, lambda K: K == 1)
@@ -358,10 +341,8 @@ def homogeneous() -> Section:
 
 def homogeneous_auto() -> Section:
     """How often auto, with all its candidates, takes one reward for everyone where all prefer alike."""
-    jobs = [(n_users, seed) for n_users in (10, 30, 100) for seed in range(100)]
-    found, rows = in_parallel(taken_by_auto, jobs), []
-    for n_users in (10, 30, 100):
-        taken = [found[n_users, seed] for seed in range(100)]
+    rows = []
+    for n_users, taken in by_seed(taken_by_auto, (10, 30, 100), range(100)).items():
         names = ", ".join(f"{name} {taken.count(name)}" for name in sorted({*taken}))
         shared = sum(not registered(METHODS, name).personal for name in taken)
         rows.append(Row(f"{n_users} users x 20 answers: one reward", shared, at_least=95, note=names))
@@ -402,7 +383,7 @@ def chosen_k(n_users: int, seed: int) -> int:
 
 def attributes() -> Section:
     """Strangers of whom the country alone is known, beside one reward for each country's people."""
-    found = list(in_parallel(country_effect, [(seed,) for seed in range(3)]).values())
+    found = by_seed(country_effect)[()]
     limits = {"a fit to its people alone": -0.5, "its true reward": -0.5, "nothing known": None}
     rows = []
     for what, least in limits.items():
@@ -468,16 +449,20 @@ FIRST = (
 
 
 def choose() -> Section:
-    """Everything; Persona where it is there."""
+    """Whether choose-k, which tries 1 to 8 prototypes, one per user, finds how many there are; 8 minutes.
+
+    The simulation draws users at one of K* prototypes (partition, d = 16, the least distance of two 1), 50
+    users a group with 100 comparisons each; Persona of K* personas, 30 users each with 60 questions.
+    """
     sets = ["simulation"] + (["Persona"] if real_persona() else [])
-    results = in_parallel(chosen, [(name, K, seed) for name in sets for K in GROUPS for seed in CHOICES])
+    results = by_seed(chosen, product(sets, GROUPS), CHOICES)
     rows = []
     for name in sets:
         for groups in GROUPS:
-            each = [float(results[name, groups, seed][0]) for seed in CHOICES]
+            each = [float(K) for K, _ in results[name, groups]]
             what = f"{name}, K* = {groups}: seeds of ten in which choose-k finds it"
             rows.append(Row(what, each.count(groups), "", at_least=9, each=each, note="each: K found"))
-        seconds = fmean(results[name, groups, seed][1] for groups in GROUPS for seed in CHOICES)
+        seconds = fmean(took for groups in GROUPS for _, took in results[name, groups])
         rows.append(Row(f"{name}: seconds of one core a run", seconds, "s"))
     about = {"seeds": f"{CHOICES[0]} to {CHOICES[-1]}", "before": FIRST}
     return Section("How many prototypes", about, rows)

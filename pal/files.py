@@ -55,11 +55,7 @@ def forget_output() -> None:
 
 
 def store() -> Path:
-    """The store outside the repository: PAL_STORE, or the user's cache folder for `pal`.
-
-    Raises:
-        PalError: If PAL_STORE is no absolute path: another store in each folder would be meant by nobody.
-    """
+    """The store outside the repository: PAL_STORE, an absolute path, or the user's cache folder for `pal`."""
     named = os.environ.get("PAL_STORE")
     if not named:
         from platformdirs import user_cache_path
@@ -72,11 +68,7 @@ def store() -> Path:
 
 
 def expanded(path: Path | str) -> Path:
-    """A path with ~ as the home folder, which no shell has expanded where it comes from a file or a program.
-
-    Raises:
-        PalError: If there is no such home folder.
-    """
+    """A path with ~ as the home folder, for files and programs without a shell; a PalError without one."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -111,11 +103,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_bytes(path: Path, advice: str) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        PalError: If it cannot be read; `advice` says what to do.
-    """
+    """A file's bytes; `advice` says what to do where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -137,15 +125,12 @@ class OutFile(io.BufferedWriter):
 def new_file(path: Path) -> Iterator[OutFile]:
     """A file to write bytes to, which takes the name `path` when the block ends without an error.
 
-    Raises:
-        PalError: If it cannot be written.
+    What cannot be written, here and below, is a PalError.
     """
     with _as_sentence(path):
         if path.exists() and not path.is_file():  # a device or a pipe is no file to replace, nor is a folder
             code = errno.EISDIR if path.is_dir() else errno.EEXIST
             raise OSError(code, os.strerror(code))
-        make_folder(path.parent)
-        _sweep_once(path.parent)
         temporary = _temporary(path)
         out = OutFile(io.FileIO(temporary, "x"))
         share(temporary)
@@ -167,14 +152,10 @@ def new_file(path: Path) -> Iterator[OutFile]:
 def new_folder(path: Path, *, replace: bool = True, advice: str = "") -> Iterator[Path]:
     """A folder to fill, which takes the place of `path` when the block ends without an error.
 
-    Without `replace` a folder that has come meanwhile stays.
-
-    Raises:
-        PalError: If it cannot be written; `advice` is added to the sentence.
+    Without `replace` a folder that has come meanwhile stays. Where it cannot be written, the sentence ends
+    with `advice`.
     """
     with _as_sentence(path, advice):
-        make_folder(path.parent)
-        _sweep_once(path.parent)
         temporary = _temporary(path)
         temporary.mkdir()
         share(temporary)
@@ -246,10 +227,7 @@ def sweep(folder: Path) -> None:
                     _remove(entry)
 
 
-@cache
-def _sweep_once(folder: Path) -> None:
-    """Sweep a folder on the first write into it by this process: a store may hold thousands of files."""
-    sweep(folder)
+_sweep_once = cache(sweep)  # on the first write into a folder by this process: it may hold thousands of files
 
 
 def _exchange(new: Path, path: Path) -> None:
@@ -274,6 +252,8 @@ def _exchange(new: Path, path: Path) -> None:
 
 
 def _temporary(path: Path, end: str = "new") -> Path:
+    make_folder(path.parent)
+    _sweep_once(path.parent)
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.{end}")
 
 
@@ -311,10 +291,7 @@ def list_files(repo: str, revision: str, *, advice: str) -> tuple[str, dict[str,
 
     Returns:
         The commit's hash, and the sha256 of each file by its path; None for small files, of which the hub
-        lists Git's hash alone.
-
-    Raises:
-        PalError: If the hub cannot be reached, or has no such repository or revision; ends with `advice`.
+        lists Git's hash alone. What the hub does not answer is a PalError, which ends with `advice`.
     """
     from huggingface_hub import HfApi
 

@@ -4,7 +4,4 @@ from pal.errors import PalError
 
 
 class PipelineError(PalError):
-    """What is wrong, where, what was got, what is allowed, and what to do: one sentence.
-
-    The command line prints it and exits with 1.
-    """
+    """What is wrong, where, what was got, what is allowed, and what to do, in one sentence; exit code 1."""

@@ -115,16 +115,15 @@ class Params(Config):
         for name in self.datasets:
             if name not in self.names:
                 raise ValueError(f"datasets must be some of {', '.join(self.names)}, got {name!r}")
+        shots, K = max(self.evaluate.shots), 1 if self.model.K == "auto" else self.model.K
         for name in self.names:
-            pairs, shots = getattr(self[name].prepare, "adapt_pairs", None), max(self.evaluate.shots)
-            if pairs is not None and pairs < shots:
+            if (pairs := getattr(self[name].prepare, "adapt_pairs", shots)) < shots:
                 raise ValueError(
                     f"{name}.prepare.adapt_pairs must be at least {shots}, the largest of evaluate.shots, "
                     f"got {pairs}"
                 )
         for name in self.datasets:
-            users, K = getattr(self[name].prepare, "seen_users", None), self.model.K
-            if users is not None and K != "auto" and users < K:
+            if (users := getattr(self[name].prepare, "seen_users", K)) < K:
                 raise ValueError(
                     f"model.K must be at most {users}, the seen users of {name}, got {K}; lower it or raise "
                     f"the users in {name}.prepare"

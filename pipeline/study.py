@@ -128,6 +128,8 @@ def load(dataset: str) -> Study:
         pairs, splits = pairs.rows(~bad), splits.rows(~bad)
         rows = {side: side_rows[~bad] for side, side_rows in rows.items()}
     user, user_ids, groups = _users(pairs, splits)
+    asked = {side: torch.from_numpy(rows[side]) for side in ("chosen", "rejected")}
+    asked["prompt"] = torch.from_numpy(rows["prompt"]) if prompts else None
     # Prompts and responses of one modality share one tensor.
     named = {prompts, responses} - {None}
     tensors = {name: torch.from_numpy(shards[name][1].astype("float32")) for name in named}
@@ -146,13 +148,7 @@ def load(dataset: str) -> Study:
         response_ids=unpacked(shards[responses][0]),
         user_ids=user_ids,
         groups=groups,
-        comparisons=Comparisons.from_pairs(
-            user=torch.from_numpy(user),
-            prompt=torch.from_numpy(rows["prompt"]) if prompts else None,
-            chosen=torch.from_numpy(rows["chosen"]),
-            rejected=torch.from_numpy(rows["rejected"]),
-            **numbers,
-        ),
+        comparisons=Comparisons.from_pairs(user=torch.from_numpy(user), **asked, **numbers),
         places=pl.DataFrame(places),
         dropped=int(bad.sum()),
     )
@@ -185,11 +181,7 @@ def n_prototypes(dataset: str, params: "Params") -> int:
 
 
 def pick_device(wanted: str, key: str) -> str:
-    """Where to compute, cpu or cuda: what the parameter `key` wants, and for auto the GPU where there is one.
-
-    Raises:
-        PipelineError: If cuda is wanted and there is none.
-    """
+    """Where to compute, cpu or cuda: as the parameter `key` wants; for auto the GPU where there is one."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise PipelineError(f"{key} is cuda, but torch sees no GPU here; set it to auto or cpu")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
@@ -199,11 +191,7 @@ def _rows_of(
     dataset: str, side: str, pairs: Coded, shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
     dropped: list[str],
 ) -> tuple[str | None, np.ndarray]:  # fmt: skip
-    """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped.
-
-    Raises:
-        PipelineError: If an item has no embedding and was not dropped, or all were dropped.
-    """
+    """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped."""
     codes, values = pairs[side], pairs.names[side]
     if (codes < 0).all():
         return None, codes

@@ -1,7 +1,7 @@
 """At length: what benchmarks of validity claim, measured anew and held to their limits by `make faults`.
 
 A small part of each runs every time: in tests/pal/evaluation nulls, one reward, intervals and choose-k, in
-tests/pipeline/evaluation/test_references.py the bound, and here memory.
+tests/pipeline/evaluation/test_bounds.py the bound, and here memory.
 """
 
 from importlib import import_module

@@ -1,9 +1,10 @@
 """Who may import whom: every import in pal and pipeline, also those within functions, runs down the layers."""
 
-import ast
 from pathlib import Path
 
 import pytest
+
+from benchmarks.size import imported
 
 ROOT = Path(__file__).parents[1]
 GROUND = {"pal.conversations", "pal.errors", "pal.config", "pal.comparisons", "pal.files"}
@@ -45,24 +46,6 @@ MODULES = sorted(path for package in ("pal", "pipeline") for path in (ROOT / pac
 def unit(name: str) -> str:
     """The package, or module at the top, that a dotted name is in."""
     return ".".join(name.split(".")[:2])
-
-
-def imported(path: Path) -> set[str]:
-    """Modules of ours that one imports, but for those that only a type checker does."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            assert not node.level, f"{path}: a relative import"
-            within = module in ("pal", "pipeline", "pipeline.stages")
-            names |= {f"{module}.{alias.name}" for alias in node.names} if within else {module}
-    return {name for name in names if name.split(".")[0] in ("pal", "pipeline")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -189,16 +189,8 @@ class OneFitOptions(FitOptions):
     time_split: bool = Option(False, "--time-split", help="Hold out each one's latest answers.")
 
 
-Log = Annotated[
-    str,
-    Argument(
-        metavar="LOG",
-        help=(
-            "A file, folder or glob of CSV, JSON, JSONL, Parquet, Arrow or Excel, hf://datasets/ORG/NAME, or "
-            "- for standard input."
-        ),
-    ),
-]
+LOGS = "A file, folder or glob of CSV, JSON, JSONL, Parquet, Arrow or Excel, hf://datasets/ORG/NAME, or"
+Log = Annotated[str, Argument(metavar="LOG", help=f"{LOGS} - for standard input.")]
 
 
 @command
@@ -356,9 +348,8 @@ def adapt(
         known = {user_id: taste for user_id, taste in known.items() if taste.comparisons}
     if out.lower().endswith(".json") and len(known) > 1:
         raise PalError(f"out must end in .jsonl for the tastes of {len(known):,} people, got {out!r}")
-    with tables.open_writer(out, "jsonl") as write:
-        for user_id, taste in known.items():
-            write([({"user_id": user_id} if user_id else {}) | json.loads(taste.to_json())])
+    named = ((({"user_id": user_id} if user_id else {}), taste) for user_id, taste in known.items())
+    tables.write_rows([[name | json.loads(taste.to_json()) for name, taste in named]], out, "jsonl")
     _note(read.summary())
 
 
@@ -396,8 +387,8 @@ def ask(
     taste = next(iter(known.values()), None) if user is None else known[user]
     with tables.table_errors(inputs.rows):
         chosen = inputs.model.ask(inputs.aligned(inputs.rows, sides), taste, n=number, together=together)
-    with tables.open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
-        write([{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen])
+    asked = [{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen]
+    tables.write_rows([asked], output.out, output.kind, schema, safe_csv=output.safe_csv)
 
 
 @command
@@ -482,14 +473,13 @@ def demo(
     """
     _check_address(options.host)
     from pal.cli.tables import notes_of_fit
-    from pal.service.demo import Demo, Study, read_pairs, read_questions
-    from pal.service.pages import add_pages
+    from pal.service.pages import Demo, Study, add_pages, read_pairs, read_questions
 
     served = _load([model], options)
     name = served.name(None)
     loaded = served.get(name)
     people: dict[str, Any] = {}
-    pairs: Sequence[Any] = []
+    pairs: Sequence[Any] = ()
     notes = notes_of_fit(served.folders[name])
     source, read_as = str(notes.get("source", "")), {} if log else notes.get("read_as", {})
     log = log or (source if source and Path(source).exists() else "")
@@ -526,7 +516,7 @@ def answers(
 ) -> None:
     """Write collected answers as a log that `pal fit` reads."""
     from pal.service.answers import Answers
-    from pal.service.demo import consistency
+    from pal.service.pages import consistency
 
     if "://" not in database and not Path(database).is_file():
         raise PalError(f"{database} must be a database of answers, got no file; name that of pal serve")

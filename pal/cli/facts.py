@@ -26,12 +26,24 @@ def facts_of(inputs: TableModel, folder: Path, number: int) -> dict[str, Any]:
     """
     notes = notes_of_fit(folder)
     about = {name: notes[name] for name in ("method", "source") if name in notes} | model_facts(inputs.model)
-    if inputs.rows:
-        described = _described(inputs, number)
-        if "prototypes" not in about:
-            about["directions"] = [{"direction": k} for k in range(1, len(described) + 1)]
-        for each, words in zip(about.get("prototypes") or about["directions"], described, strict=True):
-            each |= words
+    if not (rows := inputs.rows):
+        return about
+    from pal.evaluation.describe import describe
+
+    with table_errors(rows):
+        responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
+        described = describe(inputs.model, responses, prompts, number=number)
+
+    def shown_row(item: Any) -> dict[str, Any]:
+        cells = rows[item.row].cells
+        return {name: cells[name] for name in ("prompt", "response") if name in cells} | {"above": item.above}
+
+    if "prototypes" not in about:
+        about["directions"] = [{"direction": k} for k in range(1, len(described) + 1)]
+    for row, each in zip(about.get("prototypes") or about["directions"], described, strict=True):
+        row["title"] = each.title
+        row |= {name: [word._asdict() for word in getattr(each, name)] for name in WORDS}
+        row |= {end: [shown_row(item) for item in getattr(each, end)] for end in ("likes", "dislikes")}
     return about
 
 
@@ -70,29 +82,6 @@ def model_facts(model: RewardModel) -> dict[str, Any]:
             ],
         }
     return about
-
-
-def _described(inputs: TableModel, number: int) -> list[dict[str, Any]]:
-    """What each prototype or direction likes and dislikes among the rows of the table, and in which words."""
-    from pal.evaluation.describe import describe
-
-    rows = inputs.rows
-    with table_errors(rows):
-        responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
-        described = describe(inputs.model, responses, prompts, number=number)
-
-    def shown(item: Any) -> dict[str, Any]:
-        cells = rows[item.row].cells
-        return {name: cells[name] for name in ("prompt", "response") if name in cells} | {"above": item.above}
-
-    return [
-        {
-            "title": each.title,
-            **{name: [word._asdict() for word in getattr(each, name)] for name in WORDS},
-            **{end: [shown(item) for item in getattr(each, end)] for end in ("likes", "dislikes")},
-        }
-        for each in described
-    ]
 
 
 def as_text(about: dict[str, Any]) -> str:

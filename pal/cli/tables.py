@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("jsonl", "csv", "parquet")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that spreadsheets compute
-WriteRows = Callable[[list[Cells]], None]
 ROWS, PICTURES = 1024, 128  # rows of a batch: seconds of encoding
 # The columns of tables for what the library calls its arguments.
 COLUMNS = {"prompts": "prompt", "responses": "response", "first": "response_a", "second": "response_b"}
@@ -179,17 +178,6 @@ def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
     return tastes
 
 
-def user_id_in(row: Row) -> str:
-    """The user of a row, where whole numbers are as good as texts."""
-    cell = row.cells.get("user_id")
-    if type(cell) is int:
-        return str(cell)
-    if not isinstance(cell, str) or not cell:
-        got = "nothing" if cell in (None, "") else f"a value of type {type(cell).__name__}"
-        raise row.error("user_id", f"must be text or a whole number, got {got}")
-    return cell
-
-
 def unknown_user(user_id: str, model: RewardModel) -> PalError:
     """The error of a user who was not seen in fitting and has no taste."""
     return PalError(
@@ -226,7 +214,11 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
         return next(iter(known.values()), None)
     users = []
     for row in rows:
-        user_id = user_id_in(row)
+        cell = row.cells.get("user_id")
+        user_id = str(cell) if type(cell) is int else cell  # whole numbers are as good as texts
+        if not isinstance(user_id, str) or not user_id:
+            got = "nothing" if cell in (None, "") else f"a value of type {type(cell).__name__}"
+            raise row.error("user_id", f"must be text or a whole number, got {got}")
         if user_id not in known and user_id not in model.rows:
             message = f"{unknown_user(user_id, model)} ({row.place})"
             raise PalError(message, file=row.file, row=row.number, column="user_id")
@@ -256,9 +248,7 @@ def write_rewards(
         written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
     else:
         written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
-    with open_writer(output.out, output.kind, schema, safe_csv=output.safe_csv) as write:
-        for rows in written_rows:
-            write(rows)
+    write_rows(written_rows, output.out, output.kind, schema, safe_csv=output.safe_csv)
 
 
 def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iterator[list[Cells]]:
@@ -303,29 +293,28 @@ def table_format(path: str, stated: str | None) -> str:
     return stated or ("shown" if sys.stdout.isatty() else "jsonl")
 
 
-@contextmanager
-def open_writer(
-    path: str, kind: str | None, schema: pa.Schema | None = None, *, safe_csv: bool = False
-) -> Iterator[WriteRows]:
-    """A function that writes lists of rows to a file, or to standard output for `-`.
+def write_rows(
+    batches: Iterable[list[Cells]], path: str, kind: str | None, schema: Any = None, *, safe_csv: bool = False
+) -> None:
+    """Write lists of rows to a file, which appears under its name once it is whole, or to `-`.
 
-    A file appears under its name only when the block ends without an error. Columns that are passed on from
-    Parquet have their types in `schema`; `safe_csv` puts a quote before texts that spreadsheets compute.
+    Columns that are passed on from Parquet have their types in `schema`; `safe_csv` puts a quote before texts
+    that spreadsheets compute.
     """
     kind = table_format(path, kind)
     if path == "-" and kind == "parquet" and sys.stdout.isatty():
         raise PalError("Parquet is not for a terminal; give --out FILE, or another --format")
     with nullcontext(sys.stdout.buffer) if path == "-" else new_file(Path(path)) as file:
         if kind == "parquet":
-            rows: list[Cells] = []
-            yield rows.extend
-            _write_parquet(file, rows, schema)
+            _write_parquet(file, list(chain.from_iterable(batches)), schema)
         elif kind == "shown":
-            yield lambda rows: print(shown(rows))
+            for rows in batches:
+                print(shown(rows))
         else:
             names: list[str] = []
-            yield lambda rows: _write_lines(file, kind, rows, names, safe_csv=safe_csv)
-        file.flush()
+            for rows in batches:
+                file.write(_lines(kind, rows, names, safe_csv=safe_csv))
+                file.flush()  # whoever reads a pipe gets each batch at once
 
 
 def shown(rows: list[Cells]) -> str:
@@ -346,10 +335,8 @@ def _on_one_line(cell: Any) -> str:
     return f"{cell:.3f}" if isinstance(cell, float) else " ".join(str(cell).split())
 
 
-def _write_lines(
-    file: io.BufferedIOBase, kind: str, rows: list[Cells], names: list[str], *, safe_csv: bool
-) -> None:
-    """Write rows as JSONL, or as CSV, whose `names` the first row sets; nested cells are JSON in it."""
+def _lines(kind: str, rows: list[Cells], names: list[str], *, safe_csv: bool) -> bytes:
+    """Rows as JSONL, or as CSV, whose `names` the first row sets; nested cells are JSON in it."""
     text = io.StringIO()
     try:
         if kind == "csv":
@@ -362,7 +349,7 @@ def _write_lines(
                 table.writerow([_csv_cell(row[name], safe=safe_csv) for name in names])
         else:
             text.writelines(json.dumps(_as_json(row), ensure_ascii=False) + "\n" for row in rows)
-        file.write(text.getvalue().encode())
+        return text.getvalue().encode()
     except UnicodeEncodeError:
         problem = "holds half of a surrogate pair, which is no character; leave it out"
         raise PalError(f"a row {problem}") from None
@@ -370,7 +357,6 @@ def _write_lines(
         raise
     except (TypeError, ValueError) as error:
         raise PalError(f"a row cannot be written as JSON ({error}); leave that column out") from None
-    file.flush()  # whoever reads a pipe gets each batch at once
 
 
 def _csv_cell(cell: Any, *, safe: bool) -> Any:

@@ -172,11 +172,7 @@ def plain_name(name: str) -> str:
 
 
 def check_name(name: str) -> Any:
-    """The module of an encoder's name; no file is looked at.
-
-    Raises:
-        PalError: If no module knows the name, or an option in it.
-    """
+    """The module of an encoder's name; a PalError if none knows it. No file is looked at."""
     prefixes: list[str] = []
     plain, options, _ = split_name(name)
     for path in ENCODERS.values():

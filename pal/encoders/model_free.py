@@ -75,11 +75,7 @@ def _bucket(word: str) -> tuple[int, int]:
 
 
 class Classical:
-    """Statistics of colour and texture.
-
-    Args:
-        device: Where to compute.
-    """
+    """Statistics of colour and texture."""
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = device

@@ -29,13 +29,13 @@ UNTRAINED, OPEN_CLIP, HUB, PICKSCORE = "untrained-", "open_clip:", "hf-hub:", "p
 CLIP_H = "clip-vit-h-14"
 NAMES, PREFIXES = (CLIP_H, PICKSCORE), (OPEN_CLIP, UNTRAINED)
 READS = {"": ("text", "image")}
-ARCHITECTURES = {CLIP_H: "ViT-H-14"}
 PUBLISHED = {  # the hub's repository and commit
     CLIP_H: ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c"),
     PICKSCORE: ("yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800"),
 }
-WEIGHTS_SHA256 = {CLIP_H: "0084e75319a50ad85ef45377bad5bc38f2f58824459eb690048d51c9f8863be5"}
+CLIP_H_SHA256 = "0084e75319a50ad85ef45377bad5bc38f2f58824459eb690048d51c9f8863be5"
 WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
+WEIGHTS_OF = {CLIP_H: WEIGHTS[:1], PICKSCORE: WEIGHTS[1:]}
 CONFIG = "open_clip_config.json"
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "transformers", "pillow")
 SEED = 0  # of untrained weights
@@ -69,23 +69,21 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
     folder = None if name.startswith(UNTRAINED) else _folder(name, weights)
     config = config_of(name, folder)
     path = folder and weights_file(name, folder)
-    sha256, published = sha256_of(path) if path else "", WEIGHTS_SHA256.get(name)
-    if published and sha256 != published:
+    sha256 = sha256_of(path) if path else ""
+    if name == CLIP_H and sha256 != CLIP_H_SHA256:
         raise PalError(
-            f"the weights of {name} in {path} must have the published sha256 {published}, got {sha256}; "
+            f"the weights of {name} in {path} must have the published sha256 {CLIP_H_SHA256}, got {sha256}; "
             "get them again, or set encode.weights to hub"
         )
     # Over everything that shapes a vector and is a file: the configuration as read, and the weights.
     files = json.dumps([config.model, config.preprocess, sha256], sort_keys=True, default=list)
     fit = "shortest side and centre crop" if config.preprocess["resize_mode"] == "shortest" else "squashed"
-    words = (
-        f"{'' if folder else f'UNTRAINED weights of seed {SEED}; '}{config.preprocess['interpolation']} to "
-        f"{config.size} px, {fit}; texts to 77 tokens; not normalised"
-    )
+    untrained = "" if folder else f"UNTRAINED weights of seed {SEED}; "
+    resized = f"{config.preprocess['interpolation']} to {config.size} px, {fit}"
     return Described(
-        name, config.dim, sha256, hashlib.sha256(files.encode()).hexdigest(), words, folder, "open_clip",
-        modalities=("text", "image") if config.reads_text else ("image",),
-        precision=precision, libraries=LIBRARIES,
+        name, config.dim, sha256, hashlib.sha256(files.encode()).hexdigest(),
+        f"{untrained}{resized}; texts to 77 tokens; not normalised", folder, "open_clip",
+        ("text", "image") if config.reads_text else ("image",), precision=precision, libraries=LIBRARIES,
     )  # fmt: skip
 
 
@@ -104,11 +102,9 @@ class Towers(NamedTuple):
 
 
 class ClipEncoder:
-    """A described CLIP model, from local safetensors or untrained.
+    """A described CLIP model, from local safetensors or, where its name says so, untrained.
 
-    Raises:
-        PalError: If its name says untrained and it has files, or the other way round; if float16 is asked
-            for on a CPU; if the weights do not fit the architecture.
+    Weights that do not fit, and float16 on a CPU, are a PalError.
     """
 
     def __init__(self, described: Described, device: str) -> None:
@@ -248,7 +244,7 @@ def _transformers_towers(described: Described, config: Config) -> Towers:
 
 def weights_file(name: str, folder: Path) -> Path:
     """The file of a model's weights in its folder, safetensors."""
-    wanted = {CLIP_H: WEIGHTS[:1], PICKSCORE: WEIGHTS[1:]}.get(name, WEIGHTS)
+    wanted = WEIGHTS_OF.get(name, WEIGHTS)
     for file in wanted:
         if (folder / file).is_file():
             return folder / file
@@ -266,10 +262,10 @@ def _folder(name: str, weights: str) -> Path:
     if weights != "hub":
         return Path(weights).expanduser()
     if name in NAMES:
-        return from_hub(*PUBLISHED[name], ["*.json", WEIGHTS[0] if name == CLIP_H else WEIGHTS[1]])
+        return from_hub(*PUBLISHED[name], ["*.json", *WEIGHTS_OF[name]])
     repo = name.removeprefix(OPEN_CLIP + HUB)
     if repo == name:
-        repo = "/".join(_pretrained(name, *_architecture_and_tag(name)).get("hf_hub", "").split("/")[:2])
+        repo = "/".join(_pretrained(name).get("hf_hub", "").split("/")[:2])
     if not repo:
         raise PalError(f"{name} has no weights on the hub; set encode.weights to a folder with safetensors")
     # A tag's weights move with its repository: their hash is recorded, and another one encodes anew.
@@ -277,25 +273,20 @@ def _folder(name: str, weights: str) -> Path:
 
 
 def config_of(name: str, folder: Path | None) -> Config:
-    """A model's configuration: from its folder where one lies there, else from open_clip's own files.
-
-    Raises:
-        PalError: If there is no such model, or it is of a kind that is not built here.
-    """
-    file = "config.json" if name == PICKSCORE else CONFIG
+    """A model's configuration: from its folder where one lies there, else from open_clip's own files."""
+    file, keys = CONFIG, ("embed_dim", "vision_cfg", "text_cfg")
+    if name == PICKSCORE:
+        file, keys = "config.json", ("projection_dim", "vision_config")
     if folder and (folder / file).is_file():
         given = read_json(folder / file)
     elif name == PICKSCORE or name.startswith(OPEN_CLIP + HUB):
         raise PalError(f"encode.weights must lead to a folder with {file} of {name}, got {str(folder)!r}")
     else:
         architecture, tag = _architecture_and_tag(name)
-        preprocess = _pretrained(name, architecture, tag) if tag else {}
+        preprocess = _pretrained(name) if tag else {}
         quick = {"quick_gelu": True} if preprocess.get("quick_gelu") else {}
         model = read_json(_config_files()[architecture.lower()]) | quick
         given = {"model_cfg": model, "preprocess_cfg": preprocess}
-    keys = (
-        ("projection_dim", "vision_config") if name == PICKSCORE else ("embed_dim", "vision_cfg", "text_cfg")
-    )
     try:
         model = given if name == PICKSCORE else given["model_cfg"]
         dim, size = int(model[keys[0]]), model[keys[1]].get("image_size", 224)
@@ -329,8 +320,8 @@ def _config_files() -> dict[str, Path]:
 
 def _architecture_and_tag(name: str) -> tuple[str, str]:
     """open_clip's names of the architecture and, where there is one, of the trained weights."""
-    architecture, _, tag = name.removeprefix(OPEN_CLIP).removeprefix(UNTRAINED).partition("/")
-    architecture = ARCHITECTURES.get(name, architecture)
+    plain = "ViT-H-14" if name == CLIP_H else name.removeprefix(OPEN_CLIP).removeprefix(UNTRAINED)
+    architecture, _, tag = plain.partition("/")
     known = _config_files()
     if architecture.lower() not in known or bool(tag) != name.startswith(OPEN_CLIP):
         shapes = "open_clip:ARCHITECTURE/TAG, open_clip:hf-hub:ORG/NAME or untrained-ARCHITECTURE"
@@ -340,10 +331,11 @@ def _architecture_and_tag(name: str) -> tuple[str, str]:
     return known[architecture.lower()].stem, tag
 
 
-def _pretrained(name: str, architecture: str, tag: str) -> dict[str, Any]:
-    """What open_clip knows of a tag: its preprocessing, and its repository on the hub."""
+def _pretrained(name: str) -> dict[str, Any]:
+    """What open_clip knows of a name's weights: their preprocessing, and their repository on the hub."""
     from open_clip import get_pretrained_cfg, list_pretrained_tags_by_model
 
+    architecture, tag = _architecture_and_tag(name)
     config = get_pretrained_cfg(architecture, tag)
     if not config:
         known = ", ".join(list_pretrained_tags_by_model(architecture)) or "none"

@@ -142,12 +142,7 @@ def check_engine(precision: str, engine: str, device: str | None = None) -> None
 
 
 class SentenceEncoder(PooledTokens):
-    """A described sentence-transformers model on a device; see `describe` for the instruction.
-
-    Raises:
-        PalError: If the folder asks for what is not run here, or engine, precision and device do not go
-            together.
-    """
+    """A described sentence-transformers model on a device; by default with its own instruction."""
 
     def __init__(self, described: Described, device: str, instruction: str | None = None) -> None:
         check_engine(described.precision, described.engine, device)

@@ -225,11 +225,7 @@ def load(
     pooling: str = "last",
     instruction: str | None = None,
 ) -> TextEncoder:
-    """Build a described model; options as for `describe`.
-
-    Raises:
-        PalError: If weights are missing, or it cannot be built from its folder's files without others' code.
-    """
+    """Build a described model from its folder's files, without code of others; options as for `describe`."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 

@@ -115,11 +115,7 @@ def unpacked(ids: np.ndarray) -> list[str]:
 
 
 def write_shard(path: Path, ids: "list[str] | np.ndarray", vectors: np.ndarray, embedder: Embedder) -> None:
-    """Write one shard of item ids and their vectors, (len(ids), dim), as the embedder's dtype.
-
-    Raises:
-        PalError: If a vector is not finite, in the dtype that it is stored in.
-    """
+    """Write one shard of item ids and their vectors, (len(ids), dim), finite in the embedder's dtype."""
     with new_file(path) as out:
         _write(out, packed(ids), vectors, embedder)
 
@@ -153,11 +149,8 @@ class Places(NamedTuple):
 class EmbeddingStore:
     """Finished vectors by item id, for one encoder as it runs on this machine.
 
-    Args:
-        embedder: The encoder, and how its vectors are stored.
-        device: cpu or cuda: they do not agree to the last bit.
-        root: The folder of all stores; None takes `store()`.
-        libraries: Packages whose version may change a vector, as the encoder names them.
+    Devices do not agree to the last bit, nor may versions of the libraries that the encoder names: each has a
+    store of its own. `root` is the folder of all stores, by default `store()`.
     """
 
     def __init__(
@@ -178,8 +171,7 @@ class EmbeddingStore:
     def find(self, ids: np.ndarray) -> Places:
         """Where items lie, by ids that are `packed`. One in two files is taken from the first by name.
 
-        Raises:
-            PalError: If a file's bytes are not those that its name promises; it is removed.
+        A file whose bytes are not those that its name promises is removed, and a PalError.
         """
         files = sorted(self.folder.glob("[!.]*.parquet"))
         with ThreadPoolExecutor(THREADS) as pool:  # hashing releases the interpreter's lock
@@ -195,11 +187,7 @@ class EmbeddingStore:
         return Places(files, file, row)
 
     def add(self, ids: np.ndarray | list[str], vectors: np.ndarray) -> None:
-        """Keep vectors, in a new file that is named by its hash.
-
-        Raises:
-            PalError: If a vector is not finite, or the store cannot be written.
-        """
+        """Keep vectors, which must be finite, in a new file that is named by its hash."""
         names = packed(ids)
         out = io.BytesIO()
         _write(out, names, vectors, self.embedder)
@@ -220,9 +208,6 @@ class EmbeddingStore:
 
         Nearly every part needs nearly every file. So each file is read once, into a file without a name in
         `folder`, which is gone with the process.
-
-        Raises:
-            PalError: If a file is damaged, or the disk is full.
         """
         found = Places(places.files, *(x[~places.missing] for x in (places.file, places.row)))
         shape, dtype = (len(found.file), self.embedder.dim), self.embedder.stored_dtype

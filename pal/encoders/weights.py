@@ -96,12 +96,7 @@ def _unpack(name: str, parts: list[Path], folder: Path, file: str) -> None:
 
 
 def weights_in(folder: Path, name: str) -> tuple[Path, str]:
-    """A model's file of weights, the first where there are numbered parts, and the hash over them.
-
-    Raises:
-        PalError: If there is none that is safetensors.
-    """
-    # Large models come in numbered parts.
+    """A model's file of weights in safetensors, the first of several numbered ones, and the hash over all."""
     files = [*folder.glob(WEIGHTS)] or sorted(folder.glob("model-*-of-*.safetensors"))
     if not files:
         raise PalError(f"encode.weights must lead to a folder with {WEIGHTS} of {name}, got {str(folder)!r}")

@@ -128,7 +128,8 @@ def read_answers(
         PalError: If a cell stands for nothing, or no comparison is left.
     """
     log = log if template is None else joined(log, template)
-    modality, by_side, items = {}, {}, {}
+    modality, items = {}, {}
+    by_side = {"prompt": np.full(len(log.pairs), -1, np.int32)}
     named, ids, values = "", [], np.empty((0, 0), np.float32)
     if vectors:
         wanted = {cell for side in SIDES for cell in log.pairs[side].drop_nulls().unique()}
@@ -149,8 +150,6 @@ def read_answers(
         else:
             items[kind], rows = read_vectors_of(log, sides, named, ids, values)
         by_side |= rows
-    if "prompt" not in by_side:
-        by_side["prompt"] = np.full(len(log.pairs), -1, np.int32)
     frame = log.pairs.select("user_id", "label", "timestamp", "split").with_columns(
         at=pl.int_range(pl.len(), dtype=pl.UInt32), **{side: pl.Series(by_side[side]) for side in SIDES}
     )
@@ -173,27 +172,25 @@ def read_answers(
         for rows, why in ((same, SAME), (lost, UNDECIDED))
     ]
     why = dict(log.rejected["reason"].value_counts().iter_rows())
-    tied = why.get(TIES_LEFT_OUT, 0)
+    tied, identical = why.pop(TIES_LEFT_OUT, 0), why.pop(SAME, 0) + len(same)
+    unusable = sum(why.values())
     counts = {
         "read": len(log.pairs) + len(log.rejected),
         "ties": tied + int((log.pairs["label"] == TIE).sum()),
         "ties_dropped": tied,
-        "identical_dropped": why.get(SAME, 0) + len(same),
-        "unusable_dropped": sum(n for reason, n in why.items() if reason not in (SAME, TIES_LEFT_OUT)),
+        "identical_dropped": identical,
+        **({"unusable_dropped": unusable} if unusable else {}),
         "merged": len(frame) - len(same) - len(merged),
         "contradicted": int(merged["contradicted"].sum()),
         "undecided_dropped": len(undecided),
         "kept": len(kept),
+        "dropped": tied + identical + unusable + len(undecided),
     }
-    dropped = ("ties", "identical", "unusable", "undecided")
-    counts["dropped"] = sum(counts[f"{reason}_dropped"] for reason in dropped)
-    if not counts["unusable_dropped"]:
-        del counts["unusable_dropped"]
     if kept.is_empty():
-        tied, same = counts["ties_dropped"] + counts["undecided_dropped"], counts["identical_dropped"]
         raise PalError(
-            f"none of {counts['read']:,} comparisons in {log.table.source} is left once ties ({tied:,}) and "
-            f"responses compared with themselves ({same:,}) are dropped; add comparisons"
+            f"none of {counts['read']:,} comparisons in {log.table.source} is left once ties "
+            f"({tied + len(undecided):,}) and responses compared with themselves ({identical:,}) are "
+            "dropped; add comparisons"
         )
     check_splits(kept, log)
     kept = kept.drop("low", "high")
@@ -315,20 +312,19 @@ def modality_of(cells: list[pl.Series], stated: str | None, vectors: set[str]) -
 
 
 def read_texts(log: Log, sides: list[str]) -> Read:
-    """Texts; of several spellings of one the shortest stands for all."""
+    """Texts; of several spellings of one, by white space or Unicode's form, the shortest stands for all."""
     cells = pl.concat([log.pairs[side].alias("text") for side in sides]).to_frame()
-    texts = cells.unique().with_columns(plain=pl.col("text").map_elements(_plain_id, pl.String))
+
+    def plain_id(text: str) -> str:
+        return text_id(" ".join(unicodedata.normalize("NFC", text).split()))
+
+    texts = cells.unique().with_columns(plain=pl.col("text").map_elements(plain_id, pl.String))
     shortest = texts.sort(pl.col("text").str.len_chars(), "text").unique("plain", keep="first")
     items = shortest.with_columns(id=pl.col("text").map_elements(text_id, pl.String)).sort("id")
     row_of = texts.join(items.with_row_index("row").select("plain", "row"), "plain").select("text", "row")
     row = cells.join(row_of, "text", how="left", maintain_order="left")["row"].to_numpy().astype(np.int32)
     by_side = dict(zip(sides, np.split(row, len(sides)), strict=True))
     return Items(packed(items["id"].to_list()), items["text"]), by_side
-
-
-def _plain_id(text: str) -> str:
-    """The id that spellings of one text share, which differ in white space or in Unicode's form."""
-    return text_id(" ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def read_pictures(

@@ -1,15 +1,7 @@
 """What a log's columns mean: recognised by the names that the field uses, said, or stated by the user.
 
 A role is what a column is to a comparison: `user_id`, `prompt`, `chosen`, ... The shape of a log follows from
-the roles that it has:
-
-    pair      chosen, rejected
-    duel      response_a, response_b, winner
-    choice    response_a, response_b, response_c, ..., or a list `responses`; winner
-    ranking   responses as for choice; ranking (`B>A=C`, or a list of ranks), or a score or rank for each;
-              or ranking alone, a list of the responses, the best first
-    rating    response, and a rating or a rank; a row for each
-    thumb     response, and a thumb up or down; a row for each
+the roles that it has: pair, duel, choice, ranking, rating or thumb, as `docs/logs.md` says.
 """
 
 import re
@@ -27,52 +19,34 @@ from pal.logs.read import FILE, ROW, Table, as_text
 from pal.logs.tables import row_place
 
 # The names by which a role's column is recognised, of several that are there the earliest; all in lower case.
-NAMES: dict[str, tuple[str, ...]] = {role: tuple(names.split()) for role, names in {
-    "user_id": (
-        "user_id user annotator_id annotator worker_id worker rater_id rater judge_id judge evaluator_id "
-        "evaluator person_id person participant_id participant labeler_id labeler labeller_id labeller "
-        "reviewer_id reviewer respondent_id respondent assessor_id assessor user_hash username user_name "
-        "email email_address"
-    ),
-    "prompt": (
-        "prompt question instruction query user_prompt prompt_text input context post history task "
-        "caption request topic"
-    ),
-    "chosen": (
-        "chosen preferred chosen_response response_chosen accepted better positive preferred_response "
-        "chosen_text winning_response output_chosen preferred_output"
-    ),
-    "rejected": (
-        "rejected dispreferred rejected_response response_rejected worse negative dispreferred_response "
-        "rejected_text losing_response output_rejected non_preferred_output"
-    ),
-    "winner": (
-        "winner preference choice preferred overall_preference overall_pref verdict vote "
-        "preferred_response better selected which_better answer_preference best label labels judgment "
-        "judgement chosen result decision annotation"
-    ),
-    "responses": (
-        "responses answers completions candidates outputs options generations images image_path "
-        "image_paths texts"
-    ),
-    "response": (
-        "response answer completion output model_response reply candidate text item item_id generation "
-        "summary image joke joke_id movie product title messages conversation"
-    ),
-    "ranking": "ranking ranks rank order ordering positions",
-    "rank": "rank position place",
-    "rating": (
-        "rating score stars grade overall_rating human_score human_rating likert overall_score points "
-        "value"
-    ),
-    "thumb": (
-        "thumb thumbs thumbs_up thumb_up liked like feedback if_chosen is_chosen is_preferred upvote vote "
-        "is_good label"
-    ),
-    "label": "label",
-    "timestamp": "timestamp time created_at tstamp datetime date answered_at",
-    "split": "split",
-}.items()}  # fmt: skip
+_NAMES = """
+user_id: user_id user annotator_id annotator worker_id worker rater_id rater judge_id judge evaluator_id
+  evaluator person_id person participant_id participant labeler_id labeler labeller_id labeller reviewer_id
+  reviewer respondent_id respondent assessor_id assessor user_hash username user_name email email_address
+prompt: prompt question instruction query user_prompt prompt_text input context post history task caption
+  request topic
+chosen: chosen preferred chosen_response response_chosen accepted better positive preferred_response
+  chosen_text winning_response output_chosen preferred_output
+rejected: rejected dispreferred rejected_response response_rejected worse negative dispreferred_response
+  rejected_text losing_response output_rejected non_preferred_output
+winner: winner preference choice preferred overall_preference overall_pref verdict vote preferred_response
+  better selected which_better answer_preference best label labels judgment judgement chosen result decision
+  annotation
+responses: responses answers completions candidates outputs options generations images image_path image_paths
+  texts
+response: response answer completion output model_response reply candidate text item item_id generation
+  summary image joke joke_id movie product title messages conversation
+ranking: ranking ranks rank order ordering positions
+rank: rank position place
+rating: rating score stars grade overall_rating human_score human_rating likert overall_score points value
+thumb: thumb thumbs thumbs_up thumb_up liked like feedback if_chosen is_chosen is_preferred upvote vote
+  is_good label
+label: label
+timestamp: timestamp time created_at tstamp datetime date answered_at
+split: split
+"""
+_ENTRIES = (entry.split(":") for entry in re.split(r"\n(?=\w)", _NAMES.strip()))
+NAMES = {role: tuple(names.split()) for role, names in _ENTRIES}
 # What comes before or after the letter or number of one of several responses; the earliest is taken.
 STEMS = (
     *("response", "answer", "completion", "output", "candidate", "option", "reply", "generation", "summary"),
@@ -92,7 +66,7 @@ PATH = re.compile(r"[^\[\].]+(\[\])?(\.[^\[\].]+(\[\])?)*")
 class Columns:
     """What the columns of a log are."""
 
-    shape: str  # see above
+    shape: str
     roles: dict[str, str]  # the column of each role
     responses: tuple[str, ...] = ()  # columns of the responses of a row, in order; empty where it has a list
     marks: tuple[str, ...] = ()  # what the columns call these responses: `a`, `b` or `1`, `2`

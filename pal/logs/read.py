@@ -85,7 +85,7 @@ def _in_memory(rows: Any) -> Table:
         frame = _frame_of(Row("rows", number, None, cells) for number, cells in enumerate(rows, 1))
     if not len(frame):
         raise PalError("a log must hold at least one row, got none")
-    return Table(_of_file(frame, "rows"), "rows", Path())
+    return Table(frame.with_columns(pl.lit("rows", pl.Categorical).alias(FILE)), "rows", Path())
 
 
 def find_files(source: Path | str, folder: Path | None = None, without: Iterable[Path] = ()) -> Files:
@@ -170,11 +170,7 @@ def _read_file(path: Path, name: str, said: list[str], rejected: list[Rejected])
         raise table.no_rows()
     said += table.said
     rejected += faults
-    return _of_file(frame, table.name)
-
-
-def _of_file(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    return frame.with_columns(pl.lit(name).cast(pl.Categorical).alias(FILE))
+    return frame.with_columns(pl.lit(table.name, pl.Categorical).alias(FILE))
 
 
 def _texts(table: pa.Table) -> pl.DataFrame:
@@ -221,11 +217,11 @@ def as_text(cell: Any) -> str | None:
         return str(int(cell))
     if isinstance(cell, bool | int | float):
         return str(cell).lower()
-    return json.dumps(cell, ensure_ascii=False, default=_encoded)
 
+    def encoded(value: Any) -> str:
+        return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
-def _encoded(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+    return json.dumps(cell, ensure_ascii=False, default=encoded)
 
 
 def _frame_of(rows: Iterable[Row]) -> pl.DataFrame:
@@ -264,7 +260,7 @@ class Preset:
 
     source: str  # what is read in its place; empty where the hub does not have it
     about: str  # what a user must know before: licence, terms, and who the people are
-    columns: dict[str, str] = field(default_factory=dict)  # by role, where names do not tell
+    columns: str  # where names do not tell: as `--columns` has them
     values: dict[str, str] = field(default_factory=dict)  # what values of the winner mean
     reshape: Callable[[pl.DataFrame], pl.DataFrame] | None = None  # makes rows that the reader takes
 
@@ -302,84 +298,73 @@ def _with_jokes(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col("rating").is_not_null()).drop("text").join(jokes, on="joke_id")
 
 
-_ASSESSED, _WORKERS, _RAW = "metadata.assessments[]", "normal_worker_annotations[]", "raw_annotations[]"
-_FIRST = {f"response_{mark}": f"first_turn_response_{mark}" for mark in "abcd"}
+_FIRST = ",".join(f"response_{mark}=first_turn_response_{mark}" for mark in "abcd")
 # Written from the published schemas, not tried on the data themselves: the reader says what it finds.
 PRESETS = {
     "prism": Preset(
         f"{HUB}HannahRoseKirk/prism-alignment@main/utterances",
         "PRISM: prompts CC BY 4.0, responses CC BY-NC 4.0; scores of 1 to 100, of a turn's prompt alone",
-        {"user_id": "user_id", "prompt": "user_prompt", "response": "model_response", "rating": "score"},
+        "user_id=user_id,prompt=user_prompt,response=model_response,rating=score",
     ),
     "personal_reward_bench": Preset(
         f"{HUB}MichaelR207/prism_personalized_0125",
-        "PRISM's people, as PersonalRewardBench splits them; responses are for non-commercial "
-        "use, as PRISM's",
-        {"user_id": "user_id", "prompt": "context", "chosen": "chosen", "rejected": "rejected", "split": ""},
+        "PRISM's people, as PersonalRewardBench splits them; responses are for non-commercial use, as "
+        "PRISM's",
+        "user_id=user_id,prompt=context,chosen=chosen,rejected=rejected,split=",
     ),
     "community_alignment": Preset(
         f"{HUB}facebook/community-alignment-dataset@97343c7f6399fcbea430ed0f37c1768281a78d56/"
         "community_alignment.csv",
         "CC BY 4.0; the first turn's choice of four; who is how old and lives where stands beside it",
-        {
-            "user_id": "annotator_id", "prompt": "first_turn_prompt", **_FIRST,
-            "winner": "first_turn_preferred_response",
-        },
+        f"user_id=annotator_id,prompt=first_turn_prompt,{_FIRST},winner=first_turn_preferred_response",
     ),
     "collective_alignment": Preset(
         f"{HUB}openai/collective-alignment-1@main/comparisons",
         "each person's own ranking of four answers; look at its licence on its page",
-        {
-            "user_id": f"{_ASSESSED}.annotator_id", "prompt": "prompt.messages",
-            "ranking": f"{_ASSESSED}.ranking_blocks.personal[].ranking",
-        },
+        "user_id=metadata.assessments[].annotator_id,prompt=prompt.messages,"
+        "ranking=metadata.assessments[].ranking_blocks.personal[].ranking",
     ),
     "multipref": Preset(
         f"{HUB}allenai/multipref",
         "ODC-BY, as far as known; the overall preferences of its normal workers, slight ones as soft labels",
-        {
-            "user_id": f"{_WORKERS}.evaluator", "prompt": "text", "winner": f"{_WORKERS}.overall_pref",
-            "response_a": "completion_a", "response_b": "completion_b",
-        },
+        "user_id=normal_worker_annotations[].evaluator,prompt=text,response_a=completion_a,"
+        "response_b=completion_b,winner=normal_worker_annotations[].overall_pref",
     ),
     "chatbot_arena": Preset(
         f"{HUB}lmsys/chatbot_arena_conversations",
         "gated: accept the terms on its page and log in first",
-        {"user_id": "judge"},
+        "user_id=judge",
     ),
     "hpdv2_test": Preset(
         f"{HUB}ymhao/HPDv2@main/test.json",
         "Apache 2.0; pictures are paths in archives beside it, so unpack these and read hpdv2_test:PATH",
-        {
-            "user_id": f"{_RAW}.user_hash", "prompt": "prompt", "responses": "image_path",
-            "ranking": f"{_RAW}.rank",
-        },
+        "user_id=raw_annotations[].user_hash,prompt=prompt,responses=image_path,ranking=raw_annotations[].rank",
     ),
     "dices": Preset(
         "",
         "CC BY 4.0, a CSV of github.com/google-research-datasets/dices-dataset; raters say whether a "
         "conversation's last response is unsafe, so a person's safe ones stand over the unsafe ones",
-        {"user_id": "rater_id", "prompt": "", "response": "response", "thumb": "Q_overall"},
+        "user_id=rater_id,prompt=,response=response,thumb=Q_overall",
         {"No": "up", "Yes": "down"},
     ),
     "personal_llm": Preset(
         f"{HUB}namkoong-lab/PersonalLLM",
-        "its people are ten reward models, as simulated people are mixtures of these; its code "
-        "is Apache 2.0, look at its page for the data's licence",
-        {"user_id": "user_id", "prompt": "prompt"},
+        "its people are ten reward models, as simulated people are mixtures of these; its code is Apache "
+        "2.0, look at its page for the data's licence",
+        "user_id=user_id,prompt=prompt",
         reshape=_reward_models,
     ),
     "shp": Preset(
         f"{HUB}stanfordnlp/SHP@e94b5f32602712d78ed494fe79105b1959396686",
         "its people are subreddits, whose votes are one answer; look at its page for its licence",
-        {"user_id": "domain", "prompt": "history", "winner": "labels"},
+        "user_id=domain,prompt=history,winner=labels",
         {"1": "a", "0": "b"},
     ),
     "jester": Preset(
         "",
         "a folder with ratings (user_id, joke_id, rating) and jokes (joke_id, text); free for research, from "
         "eigentaste.berkeley.edu/dataset",
-        {"user_id": "user_id", "prompt": "", "response": "text", "rating": "rating"},
+        "user_id=user_id,prompt=,response=text,rating=rating",
         reshape=_with_jokes,
     ),
-}  # fmt: skip
+}

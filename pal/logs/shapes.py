@@ -1,14 +1,7 @@
 """Comparisons of every shape that logs have: who preferred which response to what, and how surely.
 
-    pair      the row
-    duel      the winner over the other; a tie, or a winner by a little, is a soft label
-    choice    the one that was taken over every other
-    ranking   of each two that are not tied, the higher one over the lower
-    rating    two responses of one person to one prompt, the higher over the lower, where their ratings are at
-              least GAP of the person's own standard deviations apart; each with up to 10 others
-    thumb     each response with a thumb up over each with a thumb down, of one person and prompt
-
-A label is P(chosen is preferred): 1, or for an answer of strength g of G (slightly: half) 0.5 + 0.5 g / G.
+`docs/logs.md` says which comparisons each shape gives. A label is P(chosen is preferred): 1, or for an answer
+of strength g of G (slightly: half) 0.5 + 0.5 g / G.
 """
 
 import hashlib
@@ -27,7 +20,7 @@ import polars as pl
 
 from pal.conversations import messages_of, parsed_json, split_conversation
 from pal.errors import PalError, shorten
-from pal.logs.columns import Columns, recognise
+from pal.logs.columns import Columns, parse_columns, recognise
 from pal.logs.read import FILE, ROW, Files, Table, find_preset, read
 from pal.logs.tables import MOST_FAULTY, row_place
 
@@ -55,11 +48,9 @@ WINNERS = {
     **{f"{thing}{mark}": 1 for thing in THINGS for mark in ("b", "second", "right", "two")},
     **{f"{thing}{mark}": mark - 1 for thing in THINGS[1:] for mark in (1, 2)},
 }
-WEAK = re.compile(r"\b(slightly|somewhat|a little|a bit|marginally|weakly)\b")
-STRENGTH = re.compile(
-    r"\b(is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|slightly|"
-    r"somewhat|a little|a bit|marginally|weakly|than|over)\b"
-)
+A_LITTLE = "slightly|somewhat|a little|a bit|marginally|weakly"
+MUCH = "is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|than|over"
+WEAK, STRENGTH = re.compile(rf"\b({A_LITTLE})\b"), re.compile(rf"\b({MUCH}|{A_LITTLE})\b")
 UP = {*("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen")}
 DOWN = {
     "0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down",
@@ -161,7 +152,8 @@ def read_log(
         preset, _ = find_preset(source.source)
     table = read(source)
     if preset:
-        columns, values = {**preset.columns, **(columns or {})}, {**preset.values, **(values or {})}
+        columns = parse_columns(preset.columns) | dict(columns or {})
+        values = preset.values | dict(values or {})
         table = replace(table, frame=preset.reshape(table.frame) if preset.reshape else table.frame)
         table.said.insert(0, preset.about)
     table, found = recognise(table, columns, alone=alone)
@@ -192,10 +184,10 @@ def read_log(
     pairs = _with_times(_with_people(pairs, user_ids, said), found, said)
     if not found.roles.get("user_id"):
         said.append("no column says who answered, so all answers are taken as one person's")
-    if beside is None:
-        return Log(pairs, table, found, rejected, said, n_rows)
-    beside = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
-    return Log(pairs, table, found, rejected, said, n_rows, beside.select(attributes))
+    told = pl.DataFrame()
+    if attributes:
+        told = pairs.select(FILE, ROW).join(beside, [FILE, ROW], how="left", maintain_order="left")
+    return Log(pairs, table, found, rejected, said, n_rows, told.select(attributes))
 
 
 def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:

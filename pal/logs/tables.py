@@ -259,8 +259,8 @@ def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
     with path.open("rb") as file, _readable_text(name):
         head = codecs.getincrementaldecoder(encoding)().decode(file.read(HEAD))
     if head.lstrip()[:1] in ("[", "{"):
-        whole = None if _is_lines(head, name) else _whole_json(path, name, encoding)
-        return TableFile(name, whole or _json_lines(path, name, encoding, on_fault), said=said)
+        rows = _whole_json(path, name, encoding, head) or _json_lines(path, name, encoding, on_fault)
+        return TableFile(name, rows, said=said)
     separator = _separator(head)
     if separator != ",":
         said.append(f"{name} separates its columns by {SEPARATORS[separator]}")
@@ -353,16 +353,6 @@ def _csv_rows(
         line = reader.line_num + 1
 
 
-def _is_lines(head: str, name: str) -> bool:
-    """Whether the first line is a JSON object by itself, and more than a file that holds one."""
-    first, _, rest = head.lstrip().partition("\n")
-    try:
-        is_object = isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
-        return False
-    return is_object and (bool(rest.strip()) or Path(name).suffix.lower() != ".json")
-
-
 def _json_lines(path: Path, name: str, encoding: str, on_fault: OnFault) -> Iterator[Row]:
     number = 0
     for line, text in enumerate(_lines(path, name, encoding), 1):
@@ -383,8 +373,12 @@ def _json_lines(path: Path, name: str, encoding: str, on_fault: OnFault) -> Iter
             on_fault(row, f"must be a JSON object, got {kind}")
 
 
-def _whole_json(path: Path, name: str, encoding: str) -> Iterator[Row] | None:
+def _whole_json(path: Path, name: str, encoding: str, head: str) -> Iterator[Row] | None:
     """A JSON list of objects, or an object of columns, or one that holds such a list; None: it is lines."""
+    first, _, rest = head.lstrip().partition("\n")
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.loads(first), dict) and (rest.strip() or Path(name).suffix.lower() != ".json"):
+            return None
     with _readable_text(name):
         text = path.read_bytes().decode(encoding)
     try:

@@ -1,7 +1,6 @@
 """Pages in one file that need nothing but a browser; texts are escaped and keep their direction.
 
-Nothing is ever fetched: the page's security policy allows its own scripts by their digests, and pictures
-that are part of it.
+The page's security policy allows its own scripts, by their digests, and pictures that are part of it.
 """
 
 import base64
@@ -10,7 +9,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,7 @@ def gained(gain: float | None) -> str:
     """A person's gain in points with its sign."""
     if gain is None:
         return DASH
-    if not round(gain, 3):
-        return points(0.0)
-    return points(gain) if gain < 0 else f"+{points(gain)}"
+    return f"+{points(gain)}" if round(gain, 3) > 0 else points(gain)
 
 
 def data_uri(jpeg: bytes | None) -> str | None:
@@ -95,7 +92,7 @@ def script(name: str) -> str:
 
 
 def render_page(
-    template: Path, *, scripts: Sequence[str] = (), filters: dict[str, Any] | None = None, **context: Any
+    template: Path, *, scripts: Sequence[str] = (), filters: Mapping[str, Any] = {}, **context: Any
 ) -> str:
     """Render a template, which may use those of this folder; equal findings give equal bytes.
 
@@ -109,16 +106,13 @@ def render_page(
         lstrip_blocks=True,
         finalize=lambda value: isolated(value) if type(value) is str else value,
     )
+    environment.filters |= {each.__name__: each for each in (script_json, percent, points, number, gained)}
     environment.filters |= {
-        "script_json": script_json,
-        "percent": percent,
-        "points": points,
-        "number": number,
         "shorten": lambda text, limit=SHORT: cut(text, limit),
         # A thumbnail's address, where it is part of the page.
         "picture": lambda uri: uri if uri and _PICTURE.fullmatch(uri) else None,
         "words": lambda key: key.replace("_", " "),
-        **(filters or {}),
+        **filters,
     }
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     return environment.get_template(template.name).render(
@@ -134,15 +128,9 @@ def pays(
 ) -> Row:
     """Whether being personal pays: an answer in a word or two, and a sentence that claims no more.
 
-    Args:
-        difference: Mean over people of the personal reward's accuracy less that of one reward for everyone,
-            from `low` to `high` at 95 %.
-        low: Lower end of the interval.
-        high: Upper end.
-        users: People compared.
-        personal: The personal reward's accuracy, over answers.
-        one: The other's.
-        p: P-value of the difference, where there is one.
+    The difference is the mean over `users` people of the personal reward's accuracy less that of one reward
+    for everyone, from `low` to `high` at 95 %, with the p-value `p` where there is one; `personal` and `one`
+    are these rewards' accuracies over answers.
     """
     said = f"A personal reward is right on {percent(personal)} of the answers held out, "
     said += f"one reward for everyone on {percent(one)}"

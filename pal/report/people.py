@@ -119,16 +119,13 @@ def answering(
 ) -> Row:
     """How people answer, so that careless ones are seen before they are believed.
 
-    Args:
-        people: From `judge_people`: held-out answers that agree with the person's own model.
-        repeats: user_id, share, n: of a question answered n times, how often in the one way.
-        sides: user_id, first: whether the response shown first was chosen.
-        times: user_id, seconds: since the person's answer before.
-        care: user_id, lapse, low: the share of answers at random, and what it is surely above.
-        personal: Whether the model differs between people; else agreement with it says nothing of care.
+    Takes `people` as `judge_people` returns them; `repeats` (user_id, share, n: of a question answered n
+    times, how often in the one way); `sides` (user_id, first: whether the response shown first was chosen);
+    `times` (user_id, seconds: since the person's answer before); `care` (user_id, lapse, low: the share of
+    answers at random, and what it is surely above). Where the model is not `personal`, agreement with it says
+    nothing of care.
 
-    Returns:
-        rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
+    Returns rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
     """
     table = people.select("user_id", "n", agreement="accuracy")
     told = []
@@ -151,23 +148,23 @@ def answering(
     typical = float((table["agreement"] * table["n"]).sum() / max(table["n"].sum(), 1))
     pace = table["seconds"].median() if "seconds" in table.columns else None
     for row in rows:
-        row["why"] = []
+        row["why"] = why = []
         right = round(row["agreement"] * row["n"])
         if personal and row["agreement"] <= SELF and bdtr(right, row["n"], typical) * len(rows) < RARE:
-            row["why"].append("hardly agrees with their own model")
+            why.append("hardly agrees with their own model")
         if (row.pop("low", None) or 0) > LAPSE:
-            row["why"].append("answers as if at random")
+            why.append("answers as if at random")
         if row.get("itself") is not None and row["repeated"] >= LEAST_REPEATS and row["itself"] <= SELF:
-            row["why"].append("answers the same question in both ways")
+            why.append("answers the same question in both ways")
         if row.get("first") is not None and row["shown"] >= LEAST_SIDES:
             one_side = max(row["first"], 1 - row["first"])
             fewer = round((1 - one_side) * row["shown"])
             p = 2 * bdtr(fewer, row["shown"], 0.5) * len(rows)  # of a fair coin, two-sided
             if one_side >= SIDE and p < RARE:
                 side = "first" if row["first"] > 0.5 else "second"
-                row["why"].append(f"nearly always chooses the response shown {side}")
+                why.append(f"nearly always chooses the response shown {side}")
         if row.get("seconds") is not None and row["seconds"] <= min(FAST, FASTER * pace):  # type: ignore[operator]
-            row["why"].append(f"answers every {row['seconds']:.1f} seconds")
+            why.append(f"answers every {row['seconds']:.1f} seconds")
     rows.sort(key=lambda row: (not row["why"], row["agreement"]))
     out = sum(bool(row["why"]) for row in rows)
     said = "Nobody stands out."

@@ -1,15 +1,14 @@
 """A study's people as a report shows them, from a model and its judged answers; ready for JSON.
 
-Shapes used in this module:
-    n       comparisons
-    users   users
+Shapes: n comparisons, users.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -61,57 +60,176 @@ def judged_answers(
     return pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "users": pl.String})
 
 
-@dataclass(frozen=True)
-class _Wants:
+class _Wants(NamedTuple):
     """What people want, in words."""
 
     described: Sequence[Description] = ()  # prototypes or directions
-    prompts: Sequence[int] = ()  # the prompt's row of each response that descriptions are of
-    responses: Sequence[int] = ()  # the response's
+    sides: Sequence[Sequence[int]] = ()  # rows of prompt and response, of each that descriptions are of
     plane: Float[np.ndarray, "users axes"] | None = None  # where people stand along the first two directions
-    titles: Mapping[tuple[str, str], str] = field(default_factory=dict)  # of groups, by attribute and value
-
-    def shown(self, most: int) -> list[int]:
-        """The responses to show, by their place among those that descriptions are of."""
-        return [rank.row for each in self.described for rank in (*each.likes[:most], *each.dislikes[:most])]
+    titles: Mapping[tuple[str, str], str] = MappingProxyType({})  # of groups, by attribute and value
 
 
-class _Items:
-    """Items on the page: texts cut short, without what all prompts open with; a picture once, by its name."""
+@dataclass
+class Portrait:
+    """People as the first part of a report shows them, but for whether being personal pays."""
 
-    def __init__(self, items: Mapping[Item, Row], opening: int) -> None:
-        self._items, self._opening = items, opening
-        self.pictures: dict[str, str] = {}  # data URIs by name
+    model: Any  # a `RewardModel`
+    embeddings: Embeddings  # of all items
+    questions: Questions  # of training: their responses tell what people want
+    people: Sequence[Row]  # user_id, users and group of each
+    states: Float[Tensor, "users state"]  # theirs
+    answers: pl.DataFrame  # held out, judged
+    texts: Mapping[str, Sequence[str | None]]  # of prompts and responses; None: a picture; empty of vectors
+    show: Show  # gives items as {"text": ...} or {"image": a data URI}
+    shown: int = SHOWN  # responses of what each likes, and of what each dislikes
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by attribute each one's value
+    outside: Sequence[str] = ()  # people whom no mix of the prototypes explains
+    pictures: dict[str, str] = field(default_factory=dict, init=False)  # data URIs by name
 
-    def cell(self, side: str, row: int) -> Row | None:
-        """An item's text, or the name of its picture; None where there is none."""
+    def drawn(self, given: Comparisons | None = None, **how: pl.DataFrame | None) -> Row:
+        """What the templates show.
+
+        All answers, `given` by the number among `people`, tell how carefully people answer; so do repeats,
+        sides and times, as `answering` takes them.
+        """
+        people, states, wants, model = self.people, self.states, self.wants, self.model
+        # One reward for everyone knows no one's answers: who differs from it is not careless.
+        alike = bool((states == states[:1]).all())
+        if given is not None and len(given) and not alike:
+            fitted, loss = (model.head, model.population), model.fit_config.loss
+            care = care_of(*fitted, self.embeddings, given, n_users=len(people), loss=loss)
+            columns = {name: getattr(care, name).numpy() for name in ("lapse", "low")}
+            how["care"] = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
+        told = answering(self.judged, personal=not alike, **how)
+        weights = states.numpy(force=True) if isinstance(model.head, PrototypeModel) else None
+        names = [Description(f"prototype {k + 1}", None, [], [], [], [], []) for k in range(states.shape[1])]
+        tastes = wants.described or names
+        whom = for_whom(self.judged, self.attributes)
+        if whom is not None:
+            whom |= {"worst": _all_rounded(whom["worst"]), "groups": _all_rounded(whom["groups"])}
+            for row in whom["groups"]:
+                row["title"] = wants.titles.get((row["attribute"], row["value"]), "")
+            whom["outside"] = list(self.outside)
+        shares = [each.share or 0.0 for each in wants.described] or states.mean(0).tolist()
+        titles = [each.title for each in tastes]
+        return {
+            "whom": whom,
+            "map": draw_map(people, weights=weights, plane=wants.plane, titles=titles, shares=shares),
+            "alike": alike,
+            "wants": [self._description(each) for each in wants.described],
+            "people": self._pages(weights, {row["user_id"]: row["why"] for row in told["rows"]}),
+            "pictures": self.pictures,
+            "tastes": [{"name": each.name, "title": each.title} for each in tastes],
+            "answering": {**told, "rows": _all_rounded(told["rows"])},
+        }
+
+    @cached_property
+    def judged(self) -> pl.DataFrame:
+        """Each person's accuracies."""
+        return judge_people(self.answers)
+
+    @cached_property
+    def examples(self) -> Mapping[str, Mapping[str, Sequence[Row]]]:
+        """Answers to show of each person, the worst served first; of vectors there is nothing to show."""
+        worst = self.judged.sort("accuracy", "n", descending=[False, True], maintain_order=True)["user_id"]
+        most = MOST_PICTURED if None in self.texts["responses"][:1] else MOST_PEOPLE
+        answers = self.answers if self.texts["responses"] else self.answers.clear()
+        return examples(answers, worst.head(most).to_list())
+
+    @cached_property
+    def wants(self) -> _Wants:
+        """What people want, beyond the average person."""
+        head: PreferenceModel = self.model.head
+        population, questions, texts = self.model.population, self.questions, self.texts
+        if len(questions) < 2 or head.shared_state is not None:
+            return _Wants()
+        some = questions[torch.linspace(0, len(questions) - 1, min(len(questions), MOST_QUESTIONS)).long()]
+        sides = torch.stack([torch.cat([some.prompt, some.prompt]), torch.cat([some.first, some.second])], 1)
+        sides = torch.unique(sides, dim=0)
+        prompt, response = sides[:, 0], sides[:, 1]
+        group = torch.unique(prompt, return_inverse=True)[1]
+        embedded = torch.zeros(len(prompt), 0)
+        if head.needs_prompts:
+            embedded = self.embeddings.prompts[prompt].float()
+
+        def rewards(table: Float[Tensor, "points state"]) -> Float[Tensor, "n points"]:
+            row, items = torch.arange(len(prompt)), self.embeddings.responses[response].float()
+            with torch.no_grad():
+                read = head.embed_prompts(embedded)
+                return torch.stack([head.reward_embedded(read, row, items, state) for state in table], 1)
+
+        described, titles, plane = [], {}, None
+        if texts["responses"]:
+            said = [texts["responses"][row] for row in response.tolist()]
+            asked = [texts["prompts"][row] if row >= 0 else None for row in prompt.tolist()]
+            describe = partial(describe_rewards, head, population, self.states, rewards, group, said, asked)
+            described = describe()
+            if means := self._group_means():
+                named = describe(targets={str(n): mean for n, mean in enumerate(means.values())})
+                titles = {key: each.title for key, each in zip(means, named, strict=True)}
+        if not isinstance(head, PrototypeModel):
+            along, _ = main_directions(population, rewards, group)
+            apart = (self.states - population.mean).double()
+            plane = (apart @ torch.linalg.pinv(along.double()))[:, :2].numpy(force=True)
+        return _Wants(described, sides.tolist(), plane, titles)
+
+    def _group_means(self) -> dict[tuple[str, str], Float[Tensor, " state"]]:
+        """The mean state of the people of each value of an attribute."""
+        groups = {
+            (name, value): torch.tensor([values.get(each["user_id"]) == value for each in self.people])
+            for name, values in self.attributes.items()
+            for value in sorted(set(values.values()))[:MOST_GROUPS]
+        }
+        return {key: self.states[members].mean(0) for key, members in groups.items() if members.any()}
+
+    @cached_property
+    def responses(self) -> list[Sequence[int]]:
+        """Prompt and response of each that descriptions show."""
+        ends = (end[: self.shown] for each in self.wants.described for end in (each.likes, each.dislikes))
+        return [self.wants.sides[rank.row] for end in ends for rank in end]
+
+    @cached_property
+    def items(self) -> Mapping[Item, Row]:
+        """All that the page shows: responses of descriptions, and people's examples."""
+        wanted = {("prompts", prompt) for prompt, _ in self.responses}
+        wanted |= {("responses", response) for _, response in self.responses}
+        for kinds in self.examples.values():
+            for answer in (*kinds["telling"], *kinds["mistakes"]):
+                wanted |= {(side, answer[name]) for name, side in SIDES.items()}
+        return self.show({item for item in wanted if item[1] >= 0})
+
+    @cached_property
+    def opening(self) -> int:
+        """Characters with which all prompts open, which the page leaves out."""
+        asked = torch.unique(self.questions.prompt).tolist() if self.texts["prompts"] else []
+        prompts = [self.texts["prompts"][row] for row in asked if row >= 0]
+        if len(prompts) < 2 or None in prompts:
+            return 0
+        return len(prompts[0]) - len(without_opening(prompts)[0])
+
+    def _cell(self, side: str, row: int) -> Row | None:
+        """An item's text, cut short, or the name of its picture; None where there is none."""
         if row < 0:
             return None
-        item = self._items.get((side, row), {})
+        item = self.items.get((side, row), {})
         if item.get("image"):
             self.pictures[f"{side}-{row}"] = item["image"]
             return {"picture": f"{side}-{row}"}
         text = item.get("text") or ""
-        return {"text": cut(text[self._opening :].strip() if side == "prompts" else text, SHORT)}
+        return {"text": cut(text[self.opening :].strip() if side == "prompts" else text, SHORT)}
 
-    def example(self, answer: Row) -> Row:
-        """A judged answer."""
-        cells = {name: self.cell(side, answer[name]) for name, side in SIDES.items()}
-        return {**cells, "p": _rounded(answer["p"]), "p_one": _rounded(answer["p_one"])}
-
-    def description(self, each: Description, wants: _Wants, most: int) -> Row:
+    def _description(self, each: Description) -> Row:
         """A prototype or direction, with responses of either end.
 
         Where everybody is asked for one answer, as yes, what they say it to stands for what they like.
         """
-        answers = {wants.responses[row] for row in wants.shown(most)}
-        answer = None
-        if len(answers) == 1 and wants.prompts[0] >= 0:
-            answer = self._items.get(("responses", answers.pop()), {}).get("text")
+        answers, answer = {response for _, response in self.responses}, None
+        if len(answers) == 1 and self.wants.sides[0][0] >= 0:
+            answer = self.items.get(("responses", answers.pop()), {}).get("text")
 
         def liked(rank: Liked) -> Row:
-            asked = (self.cell("prompts", wants.prompts[rank.row]) or {}).get("text")
-            said = self.cell("responses", wants.responses[rank.row]) or {}
+            asked, said = map(self._cell, ("prompts", "responses"), self.wants.sides[rank.row])
+            asked, said = (asked or {}).get("text"), said or {}
             prompt, text = (None, asked) if answer else (asked, said.get("text"))
             image = self.pictures.get(said.get("picture", ""))
             return {"prompt": prompt, "text": text, "image": image, "above": rank.above}
@@ -121,187 +239,31 @@ class _Items:
             **{name: getattr(each, name) for name in ("name", "share", "title")},
             "answer": answer,
             **{name: [word._asdict() for word in getattr(each, name)] for name in words},
-            **{name: [liked(rank) for rank in getattr(each, name)[:most]] for name in ends},
+            **{name: [liked(rank) for rank in getattr(each, name)[: self.shown]] for name in ends},
         }
 
+    def _pages(self, weights: np.ndarray | None, why: Mapping[str, list[str]]) -> list[Row]:
+        """A page for each person of whom there are examples."""
+        number = {person["user_id"]: n for n, person in enumerate(self.people)}
+        facts = {row["user_id"]: row for row in self.judged.to_dicts()}
+        mixed = weights is not None and weights.shape[1] > 1
+        return [
+            {
+                **{name: self.people[number[user]][name] for name in ("user_id", "users", "group")},
+                **{name: _rounded(facts[user][name]) for name in ("n", "accuracy", "one", "gain")},
+                "weights": list(map(_rounded, weights[number[user]].tolist())) if mixed else None,
+                "outside": user in self.outside,
+                "why": why.get(user, []),
+                **{name: [self._example(answer) for answer in answers] for name, answers in kinds.items()},
+            }
+            for user, kinds in self.examples.items()
+            if user in number
+        ]
 
-def portrait(
-    model: Any,
-    embeddings: Embeddings,
-    questions: Questions,
-    people: Sequence[Row],
-    states: Float[Tensor, "users state"],
-    answers: pl.DataFrame,
-    texts: Mapping[str, Sequence[str | None]],
-    show: Show,
-    *,
-    shown: int = SHOWN,
-    attributes: Mapping[str, Mapping[str, str]] | None = None,
-    outside: Sequence[str] = (),
-    given: Comparisons | None = None,
-    **how: pl.DataFrame | None,
-) -> Row:
-    """What the first part of a report shows, but for whether it pays.
-
-    Args:
-        model: A `RewardModel`.
-        embeddings: Of all items.
-        questions: Those of training: their responses tell what people want.
-        people: user_id, users and group of each; `states` are theirs.
-        states: Aligned with `people`.
-        answers: Held-out answers, judged.
-        texts: Of prompts and of responses, by row; None where an item is a picture, none of vectors.
-        show: Gives items as {"text": ...} or {"image": a data URI}.
-        shown: Responses to show of what each likes, and of what each dislikes.
-        attributes: By attribute each person's value.
-        outside: People whom no mix of the prototypes explains.
-        given: All answers, by the number among `people`: they tell how carefully people answer.
-        **how: repeats, sides and times, as `answering` takes them.
-    """
-    judged = judge_people(answers)
-    groups = {
-        (name, value): torch.tensor([values.get(each["user_id"]) == value for each in people])
-        for name, values in (attributes or {}).items()
-        for value in sorted(set(values.values()))[:MOST_GROUPS]
-    }
-    means = {key: states[members].mean(0) for key, members in groups.items() if members.any()}
-    wants = _wants(model, embeddings, questions, states, texts, means)
-    pictured = any(text is None for text in texts["responses"][:1])
-    worst = judged.sort("accuracy", "n", descending=[False, True], maintain_order=True)["user_id"].to_list()
-    # Of vectors there is nothing to show.
-    found = examples(
-        answers if texts["responses"] else answers.clear(),
-        worst[: MOST_PICTURED if pictured else MOST_PEOPLE],
-    )
-    items = _items(questions, texts, show, wants, shown, found)
-    # One reward for everyone knows no one's answers: who differs from it is not careless.
-    alike = bool((states == states[:1]).all())
-    if given is not None and len(given) and not alike:
-        care = care_of(
-            model.head, model.population, embeddings, given, n_users=len(people), loss=model.fit_config.loss
-        )
-        columns = {name: getattr(care, name).numpy() for name in ("lapse", "low")}
-        how["care"] = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
-    told = answering(judged, personal=not alike, **how)
-    weights = states.numpy(force=True) if isinstance(model.head, PrototypeModel) else None
-    names = [Description(f"prototype {k + 1}", None, [], [], [], [], []) for k in range(states.shape[1])]
-    tastes = wants.described or names
-    whom = for_whom(judged, attributes)
-    if whom is not None:
-        whom |= {"worst": _all_rounded(whom["worst"]), "groups": _all_rounded(whom["groups"])}
-        for row in whom["groups"]:
-            row["title"] = wants.titles.get((row["attribute"], row["value"]), "")
-        whom["outside"] = list(outside)
-    return {
-        "whom": whom,
-        "map": draw_map(
-            people,
-            weights=weights,
-            plane=wants.plane,
-            titles=[each.title for each in tastes],
-            shares=[each.share or 0.0 for each in wants.described] or states.mean(0).tolist(),
-        ),
-        "alike": alike,
-        "wants": [items.description(each, wants, shown) for each in wants.described],
-        "people": _folk(people, judged, weights, outside, told["rows"], found, items),
-        "pictures": items.pictures,
-        "tastes": [{"name": each.name, "title": each.title} for each in tastes],
-        "answering": {**told, "rows": _all_rounded(told["rows"])},
-    }
-
-
-def _items(
-    questions: Questions,
-    texts: Mapping[str, Sequence[str | None]],
-    show: Show,
-    wants: _Wants,
-    shown: int,
-    found: Mapping[str, Mapping[str, Sequence[Row]]],
-) -> _Items:
-    """All that the page shows: responses of descriptions, and people's examples."""
-    wanted = set()
-    for row in wants.shown(shown):
-        wanted |= {("prompts", wants.prompts[row]), ("responses", wants.responses[row])}
-    for kinds in found.values():
-        for answer in (*kinds["telling"], *kinds["mistakes"]):
-            wanted |= {(side, answer[name]) for name, side in SIDES.items()}
-    asked = torch.unique(questions.prompt).tolist() if texts["prompts"] else []
-    prompts = [texts["prompts"][row] for row in asked if row >= 0]
-    opening = 0
-    if len(prompts) > 1 and None not in prompts:
-        opening = len(prompts[0]) - len(without_opening(prompts)[0])
-    return _Items(show({item for item in wanted if item[1] >= 0}), opening)
-
-
-def _folk(
-    people: Sequence[Row],
-    judged: pl.DataFrame,
-    weights: Float[np.ndarray, "users K"] | None,
-    outside: Sequence[str],
-    answering: Sequence[Row],
-    found: Mapping[str, Mapping[str, Sequence[Row]]],
-    items: _Items,
-) -> list[Row]:
-    """A page for each person of whom examples were found, in that order."""
-    mixed = weights is not None and weights.shape[1] > 1
-    number = {person["user_id"]: n for n, person in enumerate(people)}
-    facts = {row["user_id"]: row for row in judged.to_dicts()}
-    why = {row["user_id"]: row["why"] for row in answering}
-    return [
-        {
-            **{name: people[number[user]][name] for name in ("user_id", "users", "group")},
-            **{name: _rounded(facts[user][name]) for name in ("n", "accuracy", "one", "gain")},
-            "weights": list(map(_rounded, weights[number[user]].tolist())) if mixed else None,
-            "outside": user in outside,
-            "why": why.get(user, []),
-            **{name: [items.example(answer) for answer in answers] for name, answers in kinds.items()},
-        }
-        for user, kinds in found.items()
-        if user in number
-    ]
-
-
-def _wants(
-    model: Any,
-    embeddings: Embeddings,
-    questions: Questions,
-    states: Float[Tensor, "users state"],
-    texts: Mapping[str, Sequence[str | None]],
-    means: Mapping[tuple[str, str], Float[Tensor, " state"]],
-) -> _Wants:
-    head: PreferenceModel = model.head
-    if len(questions) < 2 or head.shared_state is not None:
-        return _Wants()
-    some = questions[torch.linspace(0, len(questions) - 1, min(len(questions), MOST_QUESTIONS)).long()]
-    sides = torch.stack([torch.cat([some.prompt, some.prompt]), torch.cat([some.first, some.second])], 1)
-    sides = torch.unique(sides, dim=0)
-    prompt, response = sides[:, 0], sides[:, 1]
-    group = torch.unique(prompt, return_inverse=True)[1]
-    embedded = torch.zeros(len(prompt), 0)
-    if head.needs_prompts:
-        embedded = embeddings.prompts[prompt].float()
-
-    def rewards(table: Float[Tensor, "points state"]) -> Float[Tensor, "n points"]:
-        row, items = torch.arange(len(prompt)), embeddings.responses[response].float()
-        with torch.no_grad():
-            read = head.embed_prompts(embedded)
-            return torch.stack([head.reward_embedded(read, row, items, state) for state in table], 1)
-
-    described, titles = [], {}
-    if texts["responses"]:
-        said = [texts["responses"][row] for row in response.tolist()]
-        asked = [texts["prompts"][row] if row >= 0 else None for row in prompt.tolist()]
-        describe = partial(describe_rewards, head, model.population, states, rewards, group, said, asked)
-        described = describe()
-        if means:
-            named = describe(targets={str(n): mean for n, mean in enumerate(means.values())})
-            titles = {key: each.title for key, each in zip(means, named, strict=True)}
-    plane = None
-    if not isinstance(head, PrototypeModel):
-        along, _ = main_directions(model.population, rewards, group)
-        apart = (states - model.population.mean).double()
-        plane = (apart @ torch.linalg.pinv(along.double()))[:, :2].numpy(force=True)
-    return _Wants(described, prompt.tolist(), response.tolist(), plane, titles)
+    def _example(self, answer: Row) -> Row:
+        """A judged answer."""
+        cells = {name: self._cell(side, answer[name]) for name, side in SIDES.items()}
+        return {**cells, "p": _rounded(answer["p"]), "p_one": _rounded(answer["p_one"])}
 
 
 def draw_map(
@@ -314,29 +276,25 @@ def draw_map(
 ) -> Row | None:
     """A map of people: between prototypes, or along the directions in which they differ most.
 
-    Args:
-        people: user_id, users (seen or unseen) and group of each.
-        weights: Of each person's prototypes; or
-        plane: where each stands along the first directions, in standard deviations.
-        titles: Prototypes or directions in words.
-        shares: Of the people's weight, or of their differences.
+    People have a user_id, users (seen or unseen) and a group, and either weights of prototypes or a place in
+    the plane of the first directions, in standard deviations. `titles` say prototypes or directions in words,
+    `shares` how much of the people's weight, or of their differences, each has.
 
-    Returns:
-        points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to tell
-        apart. Places are percentages of the map's width and height, y downwards.
+    Returns points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to
+    tell apart. Places are percentages of the map's width and height, y downwards.
     """
-    if not people or (weights is not None and weights.shape[1] < 2) or (weights is None and plane is None):
+    K = 0 if weights is None else weights.shape[1]
+    if not people or K == 1 or (weights is None and plane is None):
         return None
     edges: list[Any] = []
     ring = np.empty((0, 2))
-    if weights is not None and weights.shape[1] == 2:
+    if K == 2:
         kind, places, ring = "line", _stacked(weights[:, 0]), np.array([(1.0, 0.0), (-1.0, 0.0)])
-    elif weights is not None:
-        ring = corners(weights.shape[1])
+    elif K:
+        ring = corners(K)
         kind, places = "polygon", _spread(weights @ ring)
         edges = list(zip(ring.tolist(), np.roll(ring, -1, 0).tolist(), strict=True))
     else:
-        assert plane is not None  # noqa: S101 - asked above
         flat = np.pad(plane, ((0, 0), (0, max(0, 2 - plane.shape[1]))))[:, :2]
         kind, places = "plane", flat / max(float(np.abs(flat).max()), 1e-9)
         edges = [((-1.0, 0.0), (1.0, 0.0)), ((0.0, -1.0), (0.0, 1.0))]
@@ -351,24 +309,16 @@ def draw_map(
         {str(person["group"]) for person in people if person["group"] is not None},
         key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name),
     )
+    marks = [0] * len(people) if weights is None else weights.argmax(1).tolist()  # the nearest prototype
     if groups:
         marks = [groups.index(str(person["group"])) for person in people]
-    else:  # by the nearest prototype
-        marks = [0] * len(people) if weights is None else weights.argmax(1).tolist()
-    drawn = zip(people, places.tolist(), marks, strict=True)
     points = [
         {"user_id": person["user_id"], "users": person["users"], **place(*at), "mark": mark}
-        for person, at, mark in list(drawn)[:: -(-len(people) // MOST_DRAWN)]
-    ]
+        for person, at, mark in zip(people, places.tolist(), marks, strict=True)
+    ][:: -(-len(people) // MOST_DRAWN)]
     labels = [
-        {
-            **place(1.12 * x, 1.12 * y),
-            "name": f"prototype {k + 1}",
-            "title": title,
-            "share": shares[k] if k < len(shares) else None,
-            "mark": k,
-        }
-        for k, ((x, y), title) in enumerate(zip(ring.tolist(), titles, strict=False))
+        {**place(1.12 * x, 1.12 * y), "name": f"prototype {k + 1}", "title": title, "share": share, "mark": k}
+        for k, ((x, y), title, share) in enumerate(zip(ring.tolist(), titles, shares, strict=False))
     ]
     return {
         "kind": kind,

@@ -63,8 +63,7 @@ class Entry:
 class Answers:
     """The log of answers in a database, by its URL as SQLAlchemy has it, or the path of a SQLite file.
 
-    Raises:
-        PalError: If the database cannot be opened, or is of a newer pal.
+    One that cannot be opened, or is of a newer pal, is a PalError.
     """
 
     def __init__(self, url: str) -> None:
@@ -108,11 +107,7 @@ class Answers:
         return self._append(model, user_id, rows, key)
 
     def take_back(self, model: str, user_id: str, version: int) -> int:
-        """Append that an answer is taken back; the version after it.
-
-        Raises:
-            RefusedError: With 404 if that is no answer that stands.
-        """
+        """Append that an answer is taken back; the version after it. 404 where no such answer stands."""
         if version not in [entry.version for entry in self.entries(model, user_id)]:
             raise RefusedError(404, f"answer must be one of {user_id!r} that stands, got {version}")
         return self._append(model, user_id, [{"takes_back": version}], f"take back {version}")[0]

@@ -460,11 +460,7 @@ def create_app(
 ) -> FastAPI:
     """The service as an ASGI app.
 
-    Args:
-        models: What is served.
-        answers: Where answers lie.
-        key: What `Authorization: Bearer` must give; None serves requests to this computer's own names alone.
-        worker: By default one with the default limits.
+    `Authorization: Bearer` must give the key; without one requests to this computer's own names are served.
     """
     service = Service(models, answers, worker)
 

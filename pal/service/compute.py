@@ -3,10 +3,6 @@
 Requests that wait are taken together: their texts and pictures are encoded in one batch, each distinct one
 once (dynamic batching), and their rewards are taken in one go. Where too many are under way a request is
 refused with 429, so that waiting and memory are bounded.
-
-Shapes used in this module:
-    n      responses of a request
-    state  numbers of a user's state
 """
 
 import queue
@@ -40,8 +36,7 @@ Needed = tuple[Side, list[Raw] | Tensor | None]  # None: the reward does not dep
 class Models:
     """Models in folders by name, each loaded as by `RewardModel.load` when it is first asked for.
 
-    Raises:
-        PalError: If a folder holds no model.
+    A folder without a model is a PalError at once, and one that cannot be loaded 503.
     """
 
     def __init__(

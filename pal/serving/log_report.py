@@ -13,9 +13,9 @@ from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, gained, pays, percent, render_page, script, story
+from pal.report.page import FOLDER, data_uri, pays, percent, render_page, script, story
 from pal.report.people import seconds_between
-from pal.report.portrait import Item, judged_answers, portrait
+from pal.report.portrait import Item, Portrait, judged_answers
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:
@@ -74,10 +74,9 @@ def people_of_log(
         }
 
     asked = torch.unique(data.rows(data.is_in("seen", "train")).question)
-    return portrait(
-        model, data.embeddings, data.comparisons.questions[asked], people, table, pl.concat(tables), texts,
-        show, given=data.comparisons, **how_answered(log.pairs),
-    )  # fmt: skip
+    questions = data.comparisons.questions[asked]
+    portrait = Portrait(model, data.embeddings, questions, people, table, pl.concat(tables), texts, show)
+    return portrait.drawn(data.comparisons, **how_answered(log.pairs))
 
 
 def how_answered(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -148,7 +147,6 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
     return render_page(
         FOLDER / "log.html.j2",
         scripts=[script("errors"), script("people")],
-        filters={"gained": gained},
         title=f"{Path(str(metrics['source'])).name}: {counts}",
         story=told,
         settings=metrics["settings"],

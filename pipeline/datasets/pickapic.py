@@ -52,15 +52,8 @@ COLUMNS = {
 }
 
 
-# The published numbers of rows.
-ROWS = {
-    "v1": {
-        "train": 583_747, "validation": 17_439, "test": 14_073, "validation_unique": 500, "test_unique": 500,
-    },
-    "v2": {
-        "train": 959_040, "validation": 20_596, "test": 20_716, "validation_unique": 500, "test_unique": 500,
-    },
-}  # fmt: skip
+# The published numbers of rows of each of SPLITS.
+ROWS = {"v1": (583_747, 17_439, 14_073, 500, 500), "v2": (959_040, 20_596, 20_716, 500, 500)}
 
 
 class Prepare(Config):
@@ -193,27 +186,21 @@ def from_folder(
     """
     folder = paths.project_root() / Path(source).expanduser()
     if not folder.is_dir():
-        raise PipelineError(
-            f"{what} must be an existing folder of Pick-a-Pic's Parquet files, got {source!r}, "
-            f"looked for at {folder}"
-        )
+        must = f"{what} must be an existing folder of Pick-a-Pic's Parquet files"
+        raise PipelineError(f"{must}, got {source!r}, looked for at {folder}")
     files: dict[str, Path] = {}
     for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
         split = split_of(path.name)
         if split is None:
-            raise PipelineError(
-                f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet, got {path.name!r} "
-                f"in {source!r}; rename it or move it away"
-            )
+            must = f"{what} must hold files named {'-*, '.join(SPLITS)}-*.parquet"
+            raise PipelineError(f"{must}, got {path.name!r} in {source!r}; rename it or move it away")
         if path.name in files:
             raise PipelineError(f"{what} must hold each file once, got {path.name!r} twice in {source!r}")
         if split in splits:
             files[path.name] = path
     if not files:
-        raise PipelineError(
-            f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet, got {source!r}, "
-            "which has none"
-        )
+        must = f"{what} must hold Parquet files named {'-*, '.join(splits)}-*.parquet"
+        raise PipelineError(f"{must}, got {source!r}, which has none")
     return {f"{prefix}{name}": files[name] for name in sorted(files, key=in_order)}
 
 
@@ -331,7 +318,7 @@ def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]
 
 def write_notes(out: Path, version: str, files: dict[str, Path], *more: str) -> None:
     """Write and print whether the files have the published numbers of rows, and what else must be said."""
-    rows, published = {}, ROWS[version]
+    rows, published = {}, dict(zip(SPLITS, ROWS[version], strict=True))
     for split in dict.fromkeys(split_of(name) or "" for name in sorted(files, key=in_order)):
         rows[split] = count({name: path for name, path in files.items() if split_of(name) == split})
     other = [f"{split} {n:,} of {published[split]:,}" for split, n in rows.items() if n != published[split]]

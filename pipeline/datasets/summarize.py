@@ -93,13 +93,8 @@ class Params(DatasetParams):
         return JOINT if self.prepare.item == "joint" else None
 
 
-def _whole(text: str) -> str:
-    """Refuse half a surrogate pair, which JSON can hold and UTF-8 cannot."""
-    text.encode()
-    return text
-
-
-Text = Annotated[str, AfterValidator(_whole)]
+# Half a surrogate pair, which JSON can hold and UTF-8 cannot, is refused.
+Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
 
 
 class Info(BaseModel):
@@ -184,37 +179,25 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
             )
     first = pl.col("choice") == 0
     rows = placed.rows.select(
-        "worker", "prompt", "users", "split", "group",
+        "prompt", "users", "split", "group", user_id="worker", label=pl.lit(1.0),
         chosen=pl.when(first).then("text_0").otherwise("text_1"),
         rejected=pl.when(first).then("text_1").otherwise("text_0"),
-    )  # fmt: skip
-    write(rows, options.item, out)
+    ).with_row_index("pair_id")  # fmt: skip
+    # A response is the summary alone, or with `joint` the summary, an empty line and the post.
+    joint = {side: pl.concat_str(side, "prompt", separator="\n\n") for side in tables.SIDES}
+    texts = rows.select("prompt", *tables.SIDES).with_columns(**joint if options.item == "joint" else {})
+    items = tables.text_items(pl.concat([texts[name] for name in texts.columns]).unique().to_list())
+    tables.write_table(out / tables.ITEMS, items)
+    ids = texts.select(pl.all().replace_strict(items["text"], items["item_id"]))
+    tables.write_table(out / tables.PAIRS, rows.with_columns(*ids))
     write_json(out / paths.NOTES, placed.notes)
     placed.dropped = {reason: n for reason, n in placed.dropped.items() if n}
     counts = placed.counts()
-    counts["duplicates"] = len(rows) - rows.select("worker", "prompt", "chosen", "rejected").n_unique()
+    counts["duplicates"] = len(rows) - rows.select("user_id", "prompt", *tables.SIDES).n_unique()
     counts["identical_summaries"] = int((rows["chosen"] == rows["rejected"]).sum())
     if options.protocol == "iclr_simulated":
         counts["answers_simulated_by_length"] = len(rows)
     return counts | ({"axis_files_ignored": axis_files} if axis_files else {})
-
-
-def write(rows: pl.DataFrame, item: Literal["response", "joint"], out: Path) -> None:
-    """Write the tables of items and pairs of rows with texts as prompt, chosen and rejected.
-
-    A response is the summary alone, or with `joint` the summary, an empty line and the post.
-    """
-    sides = {side: pl.col(side) for side in ("chosen", "rejected")}
-    if item == "joint":
-        sides = {side: pl.concat_str(side, "prompt", separator="\n\n") for side in sides}
-    texts = rows.select("prompt", **sides)
-    items = tables.text_items(pl.concat([texts[name] for name in texts.columns]).unique().to_list())
-    tables.write_table(out / tables.ITEMS, items)
-    ids = texts.select(pl.all().replace_strict(items["text"], items["item_id"]))
-    frame = rows.rename({"worker": "user_id"}).with_columns(
-        *ids, pair_id=pl.int_range(pl.len()), label=pl.lit(1.0)
-    )
-    tables.write_table(out / tables.PAIRS, frame)
 
 
 def read(files: dict[str, Path]) -> tuple[pl.DataFrame, int]:
@@ -246,11 +229,7 @@ def read(files: dict[str, Path]) -> tuple[pl.DataFrame, int]:
 
 @contextmanager
 def opened(name: str, path: Path) -> Iterator[Iterator[Cells] | None]:
-    """The rows of a file of comparisons; None for one of axis ratings.
-
-    Raises:
-        PalError: If it holds neither, by its first row or its schema.
-    """
+    """The rows of a file of comparisons, by its first row or its schema; None for one of axis ratings."""
     with open_table(path, name) as table:
         rows = iter(table.rows)
         keys = table.columns
@@ -321,7 +300,7 @@ def iclr_simulated(placed: Placed, rng: np.random.Generator) -> None:
     drawn = rng.permutation(np.array(unseen, dtype=object))[: round(len(unseen) * SHORTER_OF / UNSEEN_USERS)]
     shorter = [top[rank] for rank in SHORTER_RANKS if rank < len(top)] + list(drawn)
     prefers_shorter = pl.col("worker").is_in(shorter)
-    first, second = pl.col("text_0").str.len_chars(), pl.col("text_1").str.len_chars()
+    first, second = (pl.col(text).str.len_chars() for text in ("text_0", "text_1"))
     first_wins = pl.when(prefers_shorter).then(first < second).otherwise(first > second)
     rows = placed.rows.with_columns(
         choice=pl.when(first_wins).then(0).otherwise(1).cast(pl.Int8),

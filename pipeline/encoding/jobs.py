@@ -174,14 +174,8 @@ def encode_with_ray(stage: str, dataset: str, device: str) -> None:
 
     Every machine of the cluster must see the store and the working folder. Ray starts the task of a lost
     worker again; what that had finished is in the store, so nothing is encoded twice but the group in work.
-
-    Args:
-        stage: The module whose `main(dataset, rank, world)` encodes a share.
-        dataset: Its name.
-        device: cpu or cuda; with cuda each worker has a GPU of its own.
-
-    Raises:
-        PipelineError: If Ray is not installed or cannot start, or a worker is lost too often.
+    `stage` is the module whose `main(dataset, rank, world)` encodes a share; with the device cuda each worker
+    has a GPU of its own.
     """
 
     # Made inside this function, so that Ray sends its code: a worker can import no module of ours before it

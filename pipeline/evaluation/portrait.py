@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import torch
 from scipy.linalg import orthogonal_procrustes
+from sklearn.metrics import adjusted_rand_score
 
-import pal.report.portrait
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import (
     dead_prototypes,
@@ -26,7 +26,7 @@ from pal.models.base import PrototypeModel, feature_blocks
 from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
 from pal.report.people import seconds_between
-from pal.report.portrait import Item, judged_answers
+from pal.report.portrait import Item, Portrait, judged_answers
 from pal.serving.reward_model import RewardModel
 from pipeline import paths
 from pipeline.encoding import images
@@ -41,7 +41,6 @@ MAX_ITEMS_OF_TRUTH = 5000
 MAX_FILTERED = 2000
 THUMBNAIL_WIDTH = 96
 NOTHING = {"text": None, "image": None}  # an item that could not be opened
-PAIR_ITEMS = ("prompt", "chosen", "rejected")
 
 
 def portrait(
@@ -92,11 +91,10 @@ def portrait(
     stored = pl.scan_parquet(paths.prepared(data.dataset) / tables.PAIRS)
     when = stored.select("user_id", "time").drop_nulls().collect()
     times = seconds_between(when["user_id"].cast(pl.String), when["time"]) if len(when) else None
-    drawn = pal.report.portrait.portrait(
+    drawn = Portrait(
         model, data.embeddings, data.comparisons.questions[asked], people, torch.cat([*states.values()]),
-        pl.concat(answers), of_side, show, shown=n_items, attributes=attributes, outside=outside, given=given,
-        repeats=_repeats(data), times=times,
-    )  # fmt: skip
+        pl.concat(answers), of_side, show, n_items, attributes or {}, outside,
+    ).drawn(given, repeats=_repeats(data), times=times)  # fmt: skip
     return {"portrait": drawn, "truth": true_points(data, model, states)}
 
 
@@ -106,14 +104,11 @@ def _repeats(data: Study) -> pl.DataFrame | None:
     if pairs.weight is None:
         return None
     several = (pairs.weight > 1).nonzero()[:, 0]
-    halves, user = data.places["users"], pairs.user[several].tolist()
-    users = [data.user_ids[halves[row]][u] for row, u in zip(several.tolist(), user, strict=True)]
+    halves, user = data.places["users"][several.numpy()], pairs.user[several].tolist()
+    users = [data.user_ids[half][row] for half, row in zip(halves, user, strict=True)]
     share = torch.ones(len(several)) if pairs.label is None else pairs.label[several]
-    n = pairs.weight[several]
-    return pl.DataFrame(
-        {"user_id": users, "share": share.double().numpy(), "n": n.double().numpy()},
-        schema_overrides={"user_id": pl.String},
-    )
+    columns = {"share": share.double().numpy(), "n": pairs.weight[several].double().numpy()}
+    return pl.DataFrame({"user_id": users, **columns}, schema_overrides={"user_id": pl.String})
 
 
 def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
@@ -189,10 +184,10 @@ def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, An
     rows = rows.with_columns(turn=pl.int_range(pl.len()).over("again", "group", "filtered"))
     rows = rows.sort("again", "turn", "group", "filtered", maintain_order=True).drop("again", "turn")
     shown = rows.head(n_pairs).to_dicts()
-    items_shown = show_items(items, data.dataset, {row[c] for row in shown for c in PAIR_ITEMS} - {None})
+    kinds = {"prompt": "text", "chosen": "image", "rejected": "image"}
+    items_shown = show_items(items, data.dataset, {row[side] for row in shown for side in kinds} - {None})
     for row in shown:
-        prompt, chosen, rejected = (items_shown.get(row[column], NOTHING) for column in PAIR_ITEMS)
-        row.update(prompt=prompt["text"], chosen=chosen["image"], rejected=rejected["image"])
+        row |= {side: items_shown.get(row[side], NOTHING)[kind] for side, kind in kinds.items()}
     return shown
 
 
@@ -235,12 +230,9 @@ def plurality(
 def prototype_stability(data: Study, model: RewardModel) -> dict[str, Any] | None:
     """What the report says of a model's prototypes; None for one prototype, or a model without.
 
-    Returns:
-        seeds (further fits), agreement (of matched prototypes; by prototype too), same_groups (adjusted Rand
-        index of the users' nearest prototypes), same_answers (share of test questions on which a user's
-        rewards prefer the same response), true_groups (adjusted Rand index with the true groups), n_groups,
-        dead (prototypes), outside (seen and unseen users, and of how many). None where something is not
-        known.
+    agreement is of matched prototypes of fits from other `seeds`, same_groups the adjusted Rand index of the
+    users' nearest prototypes there, true_groups that with the true groups, same_answers the share of test
+    questions on which a user's rewards prefer the same response. None where something is not known.
     """
     if not isinstance(model.head, PrototypeModel) or model.config.K == 1:
         return None
@@ -252,18 +244,11 @@ def prototype_stability(data: Study, model: RewardModel) -> dict[str, Any] | Non
     return {
         "seeds": len(others),
         **(_agreement(data, model, others) if others else dict.fromkeys(names)),
-        "true_groups": same_groups(np.array(groups), nearest) if groups else None,
+        "true_groups": rounded(adjusted_rand_score(groups, nearest)) if groups else None,
         "n_groups": len(set(groups)) if groups else None,
         "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.states).tolist()) if dead],
         "outside": _outside(data, model),
     }
-
-
-def same_groups(one: np.ndarray, other: np.ndarray) -> float:
-    """Adjusted Rand index of two groupings of the same users."""
-    from sklearn.metrics import adjusted_rand_score  # as long to import as numpy, polars and pydantic
-
-    return rounded(adjusted_rand_score(one, other))
 
 
 def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> dict[str, Any]:
@@ -280,7 +265,8 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
     for other in others:
         at = (at_prototypes(fit.head) for fit in (model, other))
         agreement.append(match_prototypes(*at, shares, other.states.mean(0)).agreement)
-        groups.append(same_groups(*(fit.states.argmax(1).numpy() for fit in (model, other))))
+        nearest = (fit.states.argmax(1).numpy() for fit in (model, other))
+        groups.append(rounded(adjusted_rand_score(*nearest)))
         (theirs,) = margins_by(other, [other.states], data, test)
         answers.append(float(((ours > 0) == (theirs > 0)).double().mean()))
     by_prototype = torch.stack(agreement).mean(0)

@@ -96,15 +96,10 @@ class Score:
         """A row of the details: labels, metrics, the interval of the accuracy, and counts."""
         low, high = confidence_interval(self.judged)
         metrics = {name: rounded(value) for name, value in self.metrics.items()}
-        return {
-            **{name: getattr(self, name) for name in LABELS},
-            "accuracy": metrics.pop("accuracy"),
-            "low": rounded(low),
-            "high": rounded(high),
-            **metrics,
-            "n_users": len(self.judged.total),
-            "n_pairs": int(self.judged.total.sum()),
-        }
+        labels = {name: getattr(self, name) for name in LABELS}
+        accuracy = {"accuracy": metrics.pop("accuracy"), "low": rounded(low), "high": rounded(high)}
+        counts = {"n_users": len(self.judged.total), "n_pairs": int(self.judged.total.sum())}
+        return {**labels, **accuracy, **metrics, **counts}
 
 
 @dataclass(frozen=True)
@@ -262,28 +257,6 @@ def headline(
     scores: Scores, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
 ) -> dict[str, Any]:
     """The numbers shown by `dvc metrics diff`, as nested dicts: of those that there are, the 15 of CHOSEN."""
-    patterns = [pattern.format(headline=knobs.headline_shots) for pattern in CHOSEN]
-
-    def rank(name: str) -> int:
-        return next((n for n, pattern in enumerate(patterns) if fnmatch(name, pattern)), -1)
-
-    numbers = {name: value for name, value in _numbers(scores, plurality, knobs).items() if value is not None}
-    last_first = list(numbers)[::-1]  # so that of few-shot numbers those with more shots are chosen
-    chosen = sorted(last_first, key=rank)[:MAX_NUMBERS]
-    tree: dict[str, Any] = {}
-    for name in (name for name in numbers if name in chosen):
-        *path, last = name.split(".")
-        section = tree
-        for key in path:
-            section = section.setdefault(key, {})
-        section[last] = numbers[name]
-    return tree
-
-
-def _numbers(
-    scores: Scores, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
-) -> dict[str, float | None]:
-    """Every candidate by its dotted name, in the order to show them; None where it does not apply."""
 
     def accuracy_in(slices: list[Score], users: str, model: str, **labels: Any) -> float | None:
         score = find(slices, users, model, **labels)
@@ -309,7 +282,7 @@ def _numbers(
         for name in dict.fromkeys(score.test for score in scores.by_test)
         for users, n in (("seen", None), ("all", 0))
     }
-    return {
+    candidates = {  # in the order to show them; None where one does not apply
         **{f"seen.{NAMES.get(m, m)}": rounded(metrics.get(m)) for m in METRICS if m not in DETAILS_ONLY},
         "seen.new_items.accuracy": accuracy("seen", "model", new=True),
         **by_filter("seen", (None,)),
@@ -322,6 +295,22 @@ def _numbers(
         "unseen.k1.accuracy": accuracy("unseen", "k1"),
         **tests,
     }
+    patterns = [pattern.format(headline=knobs.headline_shots) for pattern in CHOSEN]
+
+    def rank(name: str) -> int:
+        return next((n for n, pattern in enumerate(patterns) if fnmatch(name, pattern)), -1)
+
+    numbers = {name: value for name, value in candidates.items() if value is not None}
+    last_first = list(numbers)[::-1]  # so that of few-shot numbers those with more shots are chosen
+    chosen = sorted(last_first, key=rank)[:MAX_NUMBERS]
+    tree: dict[str, Any] = {}
+    for name in (name for name in numbers if name in chosen):
+        *path, last = name.split(".")
+        section = tree
+        for key in path:
+            section = section.setdefault(key, {})
+        section[last] = numbers[name]
+    return tree
 
 
 def against_one_reward(

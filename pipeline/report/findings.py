@@ -80,8 +80,9 @@ def place(row: Row) -> str:
 def ordered(accuracies: list[Row]) -> list[Row]:
     """The model's rows: seen users first, then unseen users by the number of comparisons."""
 
-    def order(row: Row) -> tuple[int, int, int]:
-        return USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0
+    def order(row: Row) -> tuple[int, int, int, str]:
+        pairs = row.get("pairs", "all")
+        return USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0, pairs
 
     return sorted((row for row in accuracies if row["model"] == "model"), key=order)
 
@@ -96,10 +97,8 @@ def baseline(accuracies: list[Row], row: Row, model: str) -> Row | None:
         return row["users"], row["items"], row.get("test", ""), row.get("pairs", "all")
 
     same = [other for other in accuracies if other["model"] == model and where(other) == where(row)]
-    exact = [other for other in same if other["shots"] == row["shots"]]
-    if exact:
-        return exact[0]
-    return same[0] if len(same) == 1 and model != "model" else None
+    alone = same if len(same) == 1 and model != "model" else []
+    return next(iter([other for other in same if other["shots"] == row["shots"]] or alone), None)
 
 
 def one_for_everyone(accuracies: list[Row], row: Row) -> Row | None:
@@ -164,12 +163,7 @@ def table_by_test(accuracies: list[Row]) -> list[Row]:
 def table_by_filter(accuracies: list[Row]) -> list[Row]:
     """Filtered pairs beside untouched ones, of seen users and of unseen ones from none and most shots."""
     most = max((row["shots"] for row in accuracies if row["shots"] is not None), default=0)
-
-    def order(row: Row) -> tuple[int, int, int]:
-        model, pairs = row["model"], ("filtered", "untouched")
-        return USERS.index(model["users"]), model["shots"] or 0, pairs.index(model["pairs"])
-
-    return sorted(table([row for row in accuracies if row["shots"] in (None, 0, most)]), key=order)
+    return table([row for row in accuracies if row["shots"] in (None, 0, most)])
 
 
 def by_method(compared: Row) -> Row | None:
@@ -249,8 +243,7 @@ def does_it_pay(evaluated: Row) -> Row:
         return {"answer": "Not measured", "sentence": unbroken(said)}
     users = int(test.get("users") or seen["n_users"])
     numbers = (test["difference"], test["low"], test["high"], users)
-    p = test.get("p")
-    return pays(*numbers, seen["accuracy"], one["accuracy"], 0.0 if p is None else p)
+    return pays(*numbers, seen["accuracy"], one["accuracy"], test.get("p") or 0.0)
 
 
 def plurality(evaluated: Row) -> str:
@@ -266,20 +259,17 @@ def plurality(evaluated: Row) -> str:
                 said.append(_compared(whose, each, name_of(evaluated), "one reward for everyone"))
         if _clear(new) and new["difference"] < 0:
             said.append("For items like these, keep one reward for everyone.")
-        p, others = test.get("differ_p"), "weights shuffled among them"
-        if test.get("why"):
-            said.append(f"Whether {users} users prefer differently cannot be told: {test['why']}.")
-        elif p is not None and p < 0.05:
-            said.append(
-                f"The own weights of {users} users foretell their answers better than {others} "
-                f"(p = {p:.3g}): they prefer differently."
-            )
+        p, why, others = test.get("differ_p"), test.get("why"), "weights shuffled among them"
+        shown = not why and p is not None and p < 0.05
+        if why:
+            said.append(f"Whether {users} users prefer differently cannot be told: {why}.")
+        elif shown:
+            better = f"The own weights of {users} users foretell their answers better than {others}"
+            said.append(f"{better} (p = {p:.3g}): they prefer differently.")
         elif p is not None:
-            said.append(
-                f"That {users} users prefer differently is not shown: {others} foretell their answers about "
-                f"as well (p = {p:.3g})."
-            )
-        if _clear(test) and test["difference"] > 0 and (test.get("why") or (p is not None and p >= 0.05)):
+            alike = f"{others} foretell their answers about as well (p = {p:.3g})"
+            said.append(f"That {users} users prefer differently is not shown: {alike}.")
+        if _clear(test) and test["difference"] > 0 and not shown and (why or p is not None):
             said.append("The gain may come from what they are asked, or from how carefully they answer.")
     return unbroken(" ".join(said)) or "The model was not compared with one reward for everyone (K = 1)."
 
@@ -288,11 +278,12 @@ def _compared(whose: str, test: Row, first: str, second: str) -> str:
     """Which of two is better, in a sentence that claims no more than users, interval and p-value do."""
     difference, low, high, p = (test.get(key) for key in ("difference", "low", "high", "p"))
     clear, users = _clear(test), test.get("users")
+    apart = f"a difference of {points(difference)} points"
     if users is not None and users < FEW_PEOPLE:
         who = "1 user is" if users == 1 else f"{users:.0f} users are"
-        said = f"{who} too few to tell {first} from {second}: a difference of {points(difference)} points"
+        said = f"{who} too few to tell {first} from {second}: {apart}"
     elif not clear:
-        said = f"{first} and {second} cannot be told apart: a difference of {points(difference)} points"
+        said = f"{first} and {second} cannot be told apart: {apart}"
     elif difference > 0:
         said = f"{first} beats {second} by {points(difference)} points"
     else:
@@ -382,9 +373,8 @@ def alarms(evaluated: Row) -> list[str]:
         seeds, fit = stability["seeds"], evaluated["fit"]
         remedy = ""
         if fit["objective"] == "mixture" and fit["grid_points"]:
-            key = f"{evaluated['dataset']}.train.grid_points"
             free = "Users may stand anywhere between them, which leaves them free"
-            remedy = f" {free}; {key}: 0 ties each user to one."
+            remedy = f" {free}; {evaluated['dataset']}.train.grid_points: 0 ties each user to one."
         said.append(
             f"Do not read meaning into prototype{'s' * (len(changed) > 1)} {_joined(list(changed))}: fitted "
             f"again from {'another seed' if seeds == 1 else f'{seeds} other seeds'}, not the same come out "
@@ -401,8 +391,8 @@ def alarms(evaluated: Row) -> list[str]:
     shares = {half: each["users"] / each["of"] for half, each in outside.items() if each["of"]}
     many = [f"{percent(share)} of {half} users" for half, share in shares.items() if share > MOST_OUTSIDE]
     if many:
-        where = "they stand outside the hull"
-        said.append(f"No mix of these prototypes describes {' and '.join(many)}: {where}.")
+        who = " and ".join(many)
+        said.append(f"No mix of these prototypes describes {who}: they stand outside the hull.")
     return [unbroken(sentence) for sentence in said]
 
 
@@ -434,23 +424,21 @@ def asking(accuracies: list[Row]) -> str:
     if not chosen or not drawn:
         return ""
     most = drawn[-1]
-    reached = next((row for row in chosen if row["accuracy"] >= most["accuracy"]), None)
+    enough = [row for row in chosen if row["accuracy"] >= most["accuracy"]]
+    reached = (enough or chosen[-1:])[0]
     goal = f"{most['shots']} drawn ones ({percent(most['accuracy'])}, interval {interval(most)})"
-    if reached is None:
-        last = chosen[-1]
-        return f"{last['shots']} chosen comparisons reach {percent(last['accuracy'])}, less than {goal}."
-    n = reached["shots"]
-    noun = "comparison reaches" if n == 1 else "comparisons reach"
-    return f"{n} chosen {noun} {percent(reached['accuracy'])}, no less than {goal}."
+    noun = "comparison reaches" if enough and reached["shots"] == 1 else "comparisons reach"
+    less = "no less" if enough else "less"
+    return f"{reached['shots']} chosen {noun} {percent(reached['accuracy'])}, {less} than {goal}."
 
 
 def never_seen(split: Row) -> str:
     """Whether the strictest split could be formed, and what was left out for it."""
     if split["why"]:
         return f"It cannot be formed here: {split['why']}."
-    said = f"{split['pairs']:,} comparisons of unseen users"
     why = "were left out, since the same user was located by one of their items"
-    return f"{said}; {split['left_out']:,} {why}." if split["left_out"] else f"{said}."
+    left = f"; {split['left_out']:,} {why}" if split["left_out"] else ""
+    return f"{split['pairs']:,} comparisons of unseen users{left}."
 
 
 def _joined(numbers: list[int]) -> str:

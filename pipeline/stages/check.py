@@ -16,21 +16,16 @@ def main() -> None:
     """Check all parameters, look into every chosen dataset's source, write one fingerprint each."""
     values = params.load()
     if not str(paths.project_root().resolve()).isascii():
-        print(
-            "warning: DVC's queue fails in a folder whose path has letters beyond ASCII; `dvc repro` does not"
-        )
+        fails = "DVC's queue fails in a folder whose path has letters beyond ASCII"
+        print(f"warning: {fails}; `dvc repro` does not")
     fingerprints = {}
     for name in values.datasets:
         source = DATASETS[name].find(values)
         for sentence in (source.check() if source.check else None) or ():
             print(f"check: {name}: {sentence}")
-        fingerprints[name] = {
-            "source": source.source,
-            "remotes": [asdict(remote) for remote in source.remotes],
-            "sha256": {
-                file: raw_files.cached_sha256(path) for file, path in {**source.paths, **source.links}.items()
-            },
-        }
+        files, remotes = {**source.paths, **source.links}, [asdict(remote) for remote in source.remotes]
+        hashes = {file: raw_files.cached_sha256(path) for file, path in files.items()}
+        fingerprints[name] = {"source": source.source, "remotes": remotes, "sha256": hashes}
     with new_folder(paths.fingerprint("any").parent) as folder:
         for name, fingerprint in fingerprints.items():
             write_json(folder / f"{name}.json", fingerprint)

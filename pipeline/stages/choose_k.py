@@ -33,10 +33,8 @@ def main(dataset: str, *, always: bool = False) -> None:
     n_users = data.n_users("seen")
     most = min(values.model.most_prototypes, n_users - -(-n_users // USER_FOLDS))
     if most < 1:
-        raise PipelineError(
-            f"choose-k needs at least {USER_FOLDS} seen users of {dataset}, got {n_users}; "
-            "set model.K to a number"
-        )
+        needs = f"choose-k needs at least {USER_FOLDS} seen users of {dataset}"
+        raise PipelineError(f"{needs}, got {n_users}; set model.K to a number")
     ways = {paths.AS_FITTED: config, paths.ONE_PER_USER: one_prototype_per_user(config)}
     if ways[paths.AS_FITTED] == ways[paths.ONE_PER_USER]:
         del ways[paths.AS_FITTED]

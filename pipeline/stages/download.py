@@ -47,10 +47,6 @@ def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
     """Download files of the hub at one commit into the store; those that it has are not asked for.
 
     Returns the commit, and the files in the order of `remote.files`, then by name.
-
-    Raises:
-        PalError: If the hub cannot be reached, or a file's bytes are not those that it lists.
-        PipelineError: If the hub has no such file, or another than the published one.
     """
     advice = f"look at {dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
     commit, hashes = files.list_files(remote.repo, remote.revision, advice=advice)

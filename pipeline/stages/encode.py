@@ -7,7 +7,6 @@ that a resumed run gives the same bytes. Each modality has a folder of shards of
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,39 +58,39 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         to_do = _jobs(dataset, items, values, share)
     bad = [pl.DataFrame(schema=dict.fromkeys(DROPPED_COLUMNS, pl.String))]
     modalities: dict[str, Any] = {}
+    rows = values.encode.shard_rows
     with new_folder(paths.embeddings(dataset)) as folder:
         for modality, of_modality in items.items():
             if job := to_do.get(modality):
                 bad.append(_fill(job, values).select(pl.col(DROPPED_COLUMNS).cast(pl.String)))
                 places = job.store.find(job.ids)
                 ids, embedder = job.ids[~places.missing], job.store.embedder
-                parts = job.store.gather(places, values.encode.shard_rows, folder)
+                parts = job.store.gather(places, rows, folder)
+            elif modality == "vector":
+                ids, lists = packed(of_modality["item_id"].to_list()), of_modality["vector"]
+                print(f"encode@{dataset}: {len(ids):,} items are vectors already")
+                table = lists.explode().to_numpy().reshape(len(ids), -1).astype(np.float32)
+                parts = (table[start : start + rows] for start in range(0, len(ids), rows))
+                embedder = Embedder("none", "", "", table.shape[1], "float32", "as given", "none", "float32")
             else:
-                ids = packed(of_modality["item_id"].to_list())
-                embedder, parts = _given(of_modality, modality, dataset, values.encode.shard_rows)
+                must = f"{dataset}.encoder must name an encoder"
+                raise PipelineError(f"{must}: not all items are vectors, got 'none'")
             (folder / modality).mkdir()
-            starts = range(0, max(1, len(ids)), values.encode.shard_rows)
+            starts = range(0, max(1, len(ids)), rows)
             for number, (start, vectors) in enumerate(zip(starts, parts, strict=True)):
                 path = folder / modality / f"shard-{number:05d}.parquet"
                 write_shard(path, ids[start : start + len(vectors)], vectors, embedder)
             modalities[modality] = {"in": len(of_modality), "out": len(ids), "encoder": asdict(embedder)}
         dropped = pl.concat(bad)
         write_text(folder / "dropped.csv", dropped.write_csv())
-        counts = {
-            "read": sum(about["in"] for about in modalities.values()),
-            "kept": sum(about["out"] for about in modalities.values()),
-            "dropped": len(dropped),
-        }
+        n_read, n_kept = (sum(about[key] for about in modalities.values()) for key in ("in", "out"))
+        counts = {"read": n_read, "kept": n_kept, "dropped": len(dropped)}
         reasons = dict(Counter(dropped["reason"]).most_common())
         tables.write_manifest(folder, counts, reasons=reasons, modalities=modalities)
 
 
 def _fill(job: Job, values: Params) -> pl.DataFrame:
-    """Put a share of what is missing into the store; the items that could not be encoded, and the `reason`.
-
-    Raises:
-        PipelineError: If an item cannot be encoded and is not to be skipped.
-    """
+    """Put a share of what is missing into the store; the items that cannot be encoded, and the `reason`."""
     dataset, count = job.dataset, int(job.missing.sum())
     stored = f"{len(job.ids) - count:,} in the store, {count:,} to encode"
     print(f"encode@{dataset}: {len(job.ids):,} {job.modality} items, {stored}")
@@ -160,15 +159,3 @@ def _device(values: Params) -> str:
     from pipeline.study import pick_device
 
     return pick_device(values.encode.device, "encode.device")
-
-
-def _given(
-    items: pl.DataFrame, modality: str, dataset: str, rows: int
-) -> tuple[Embedder, Iterator[np.ndarray]]:
-    """Items that are vectors already."""
-    if modality != "vector":
-        raise PipelineError(f"{dataset}.encoder must name an encoder: not all items are vectors, got 'none'")
-    vectors = items["vector"].explode().to_numpy().reshape(len(items), -1).astype(np.float32)
-    print(f"encode@{dataset}: {len(vectors):,} items are vectors already")
-    parts = (vectors[start : start + rows] for start in range(0, len(vectors), rows))
-    return Embedder("none", "", "", vectors.shape[1], "float32", "as given", "none", "float32"), parts

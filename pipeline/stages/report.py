@@ -8,7 +8,7 @@ import vl_convert
 
 from pal.files import new_folder, write_text
 from pal.report import page
-from pal.report.page import gained, story
+from pal.report.page import story
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.report import charts, findings
@@ -44,7 +44,7 @@ def render(evaluated: Row) -> str:
 
     `evaluated` is what evaluate wrote, with the `curves` of choose-k, and as `methods` what compare wrote.
     """
-    filters = {"interval": findings.interval, "series": findings.series, "gained": gained}
+    filters = {"interval": findings.interval, "series": findings.series}
     s, template = section(evaluated), TEMPLATES / "report.html.j2"
     scripts = [page.script("people")]
     return render_page(template, filters, scripts, s=s, title=s["title"], series=charts.SERIES)
@@ -54,7 +54,7 @@ def render_index(evaluated: list[Row], *, paper: bool = False) -> str:
     """The page that leads to those of the datasets, and with `paper` to that of the paper's experiments."""
     sections, title = [section(each) for each in evaluated], "Reward models personal to each user"
     context = {"sections": sections, "paper": paper, "title": title}
-    return page.render_page(TEMPLATES / "index.html.j2", filters={"gained": gained}, **context)
+    return page.render_page(TEMPLATES / "index.html.j2", **context)
 
 
 def render_page(

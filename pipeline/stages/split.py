@@ -74,9 +74,6 @@ def draw_places(
 
     Of `pairs`, a user's question in one row; `times` say when each was answered, where they are held out by
     time. Returns the places of the pairs that have one, and how many have none, by the reasons of REASONS.
-
-    Raises:
-        PipelineError: If too few users are left to keep some unseen, or a pair lacks its time.
     """
     if times is not None and (without := times.null_count()):
         raise PipelineError(

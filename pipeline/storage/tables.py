@@ -104,11 +104,7 @@ def recorded_hashes(manifest: Path, made_by: str = "") -> dict[str, str]:
 
 
 def check(path: Path, made_by: str) -> None:
-    """Compare a file's sha256 with the manifest in its folder or in the one above; without one, do nothing.
-
-    Raises:
-        PipelineError: If it is not what was written; `made_by` names the stage to run again.
-    """
+    """Compare a file's sha256 with the manifest in its folder or the one above; without one, do nothing."""
     folder = next((parent for parent in path.parents[:2] if (parent / MANIFEST).exists()), None)
     if folder is None or path == folder / MANIFEST:
         return
@@ -193,15 +189,10 @@ def _read(path: Path, made_by: str, columns: list[str] | None) -> pa.Table:
 
 @dataclass(frozen=True)
 class Coded:
-    """Columns of a table as arrays: sixty million rows in a GB.
+    """Columns of a table as arrays: sixty million rows in a GB."""
 
-    Args:
-        columns: One array per column; of names their codes, in as few bytes as hold them, -1 for null.
-        names: For each column of names those that the codes stand for; some may not occur.
-    """
-
-    columns: dict[str, np.ndarray]
-    names: dict[str, list[str]]
+    columns: dict[str, np.ndarray]  # of names their codes, in as few bytes as hold them, -1 for null
+    names: dict[str, list[str]]  # that the codes stand for, by column; some may not occur
 
     def __getitem__(self, column: str) -> np.ndarray:
         return self.columns[column]
@@ -282,11 +273,7 @@ def text_items(texts: list[str]) -> pl.DataFrame:
 
 
 def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
-    """All shards of a folder in the order of their names, neither more nor fewer than the manifest above has.
-
-    Raises:
-        PipelineError: If there are none, or one is missing, added or damaged.
-    """
+    """All shards of a folder by their names, neither more nor fewer than the manifest above it has."""
     paths = set(folder.glob(SHARDS))
     if (manifest := folder.parent / MANIFEST).exists():
         recorded = (folder.parent / name for name in recorded_hashes(manifest, made_by))

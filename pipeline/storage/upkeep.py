@@ -9,8 +9,7 @@ store shows what nobody refers to any more. Referred to are raw files that a `da
 in another repository that noted that it uses this store, or that one such file in a DVC cache names, so that
 older commits can be brought back; and embeddings that were used when a dataset was last encoded. What is
 younger than some days is kept in any case: another run may be about to refer to it. Each repository notes in
-the store what it downloaded and encoded: one small file per repository, dataset and kind, which nobody else
-writes.
+the store what it downloaded and encoded, in a file per dataset and kind, which nobody else writes.
 """
 
 import configparser
@@ -157,11 +156,7 @@ def uses() -> dict[Path, Use | None]:
 
 
 def cache_folder(root: Path = Path()) -> Path:
-    """DVC's cache of a repository: `.dvc/cache`, or where DVC's configuration says.
-
-    Raises:
-        PipelineError: If the configuration cannot be read.
-    """
+    """DVC's cache of a repository: `.dvc/cache`, or where DVC's configuration says."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")

@@ -26,20 +26,11 @@ NOWHERE = [{"at": {"beta": 1.0}, "value": 1.0, "place": "nowhere"}]
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (
-            lambda e: e["persona-5a"]["run"].update(greed={}),
-            r"entries\.persona-5a\.run\.greed is not a known option",
-        ),
-        (
-            lambda e: e["persona-5a"]["paper"].update(published=NOWHERE),
-            "paper names the axis beta, which run",
-        ),
-        (
-            lambda e: e["tldr-t2"]["paper"]["published"][-1].pop("why"),
-            "why must be given for others' numbers",
-        ),
+        (lambda e: e["persona-5a"]["run"].update(greed={}), r"entries\.persona-5a\.run\.greed is not a known option"),
+        (lambda e: e["persona-5a"]["paper"].update(published=NOWHERE), "paper names the axis beta, which run"),
+        (lambda e: e["tldr-t2"]["paper"]["published"][-1].pop("why"), "why must be given for others' numbers"),
     ],
-)
+)  # fmt: skip
 def test_a_faulty_entry_is_one_sentence(tmp_path, change, said):
     values = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
     change(values["entries"])

@@ -11,18 +11,13 @@ from pal.comparisons import Comparisons
 from pipeline import PipelineError
 
 TINY = Run.from_options(
-    dataset="simulated",
-    model="A",
-    head={"latent": 4},
-    presets=["paper"],
+    dataset="simulated", model="A", head={"latent": 4}, presets=["paper"],
     fit={"paper": {"epochs": 3, "batch_size": 0}},
     prepare={
         "dim": 2, "groups": 2, "seen_users_per_group": 4, "unseen_users_per_group": 2,
         "adapt_pairs": 5, "val_pairs": 2, "test_pairs": 6,
     },
-    grid={"train_pairs": [4, 8], "K": [1, 2]},
-    seeds=[0, 1, 2],
-    read=["seen", "unseen", "recovered"],
+    grid={"train_pairs": [4, 8], "K": [1, 2]}, seeds=[0, 1, 2], read=["seen", "unseen", "recovered"],
     shots=[1, 5],
 )  # fmt: skip
 
@@ -71,12 +66,9 @@ def test_agreement_counts_pairs_that_several_people_answered():
             if (half, split) != ("seen", "train"):
                 none = torch.zeros(0, dtype=torch.long)
                 return Comparisons.from_pairs(user=none, prompt=none, chosen=none, rejected=none)
-            return Comparisons.from_pairs(
-                user=torch.tensor([0, 1, 2, 0, 1, 2, 2]),
-                prompt=torch.tensor([0, 0, 0, 1, 1, 2, 2]),
-                chosen=torch.tensor([0, 0, 1, 2, 2, 4, 5]),
-                rejected=torch.tensor([1, 1, 0, 3, 3, 5, 4]),
-            )
+            user, prompt = torch.tensor([0, 1, 2, 0, 1, 2, 2]), torch.tensor([0, 0, 0, 1, 1, 2, 2])
+            sides = torch.tensor([[0, 0, 1, 2, 2, 4, 5], [1, 1, 0, 3, 3, 5, 4]])
+            return Comparisons.from_pairs(user=user, prompt=prompt, chosen=sides[0], rejected=sides[1])
 
     several, differ = counts.agreement(Data(), "train")
     assert (several["count"], differ["count"]) == (2, 1)
@@ -89,10 +81,8 @@ def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(
     heads = {row["entry"]: row["state"] for row in whole["rows"] if row["kind"] == "entry"}
     assert list(heads) == whole["entries"] == list(entries.load().entries)
     assert heads["pickapic-v1"] == "not run: needs Pick-a-Pic v1"
-    assert {row["verdict"] for row in whole["rows"] if row["kind"] != "entry"} == {
-        "not run",
-        "not repeated here",
-    }
+    verdicts = {row["verdict"] for row in whole["rows"] if row["kind"] != "entry"}
+    assert verdicts == {"not run", "not repeated here"}
     html = (folder / page.main()).read_text(encoding="utf-8")
     assert "not run: needs OpenAI" in html
     assert "../report/report.html" not in html  # there is none
@@ -102,9 +92,8 @@ def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(
 
 def test_a_run_is_measured_judged_and_drawn_from_metrics_alone(folder, monkeypatch):
     entry = entries.load().entries["simulated-13"]
-    tiny = entry.model_copy(
-        update={"run": TINY.model_copy(update={"grid": {"K": [1, 2, 3]}, "read": ["seen", "recovered"]})}
-    )
+    few = TINY.model_copy(update={"grid": {"K": [1, 2, 3]}, "read": ["seen", "recovered"]})
+    tiny = entry.model_copy(update={"run": few})
     declared = entries.Declared(scale="laptop", entries={"simulated-13": tiny})
     monkeypatch.setattr(entries, "load", lambda: declared)
     monkeypatch.setattr(running.os, "cpu_count", lambda: 1)
@@ -131,18 +120,13 @@ QUICK = {"epochs": 1, "validate_every": 1}
 def test_an_entry_on_personas_runs_on_the_sample():
     run = entries.load().entries["persona-5d"].run.model_copy(
         update={
-            "encoder": "hashed-words",
-            "presets": ["paper"],
-            "head": {"latent": 8, "hidden": 8},
-            "fit": {"paper": QUICK},
+            "encoder": "hashed-words", "presets": ["paper"], "head": {"latent": 8, "hidden": 8},
+            "fit": {"paper": QUICK}, "grid": {"groups": [2], "K": [1, 2]}, "only": {}, "shots": [1, 5],
+            "seeds": [0],
             "prepare": {
                 "users_per_group": 6, "unseen_users_per_group": 3, "adapt_pairs": 5, "val_pairs": 2,
                 "test_pairs": 5, "new_test_pairs": 5, "train_pairs": 20,
             },
-            "grid": {"groups": [2], "K": [1, 2]},
-            "only": {},
-            "shots": [1, 5],
-            "seeds": [0],
         }
     )  # fmt: skip
     arms = measure.run(run, SAMPLE).arms

@@ -41,9 +41,8 @@ class Project:
         self.save()
 
     def save(self) -> None:
-        self.text(
-            yaml.dump(self.values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
-        )
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        self.text(yaml.dump(self.values, Dumper=dumper, sort_keys=False))
 
     def text(self, text: str) -> None:
         """Write params.yaml as it is given."""
@@ -57,32 +56,16 @@ class Project:
 
 
 SMALL = {
-    "datasets": ["simulated", "own"],
-    "model.K": 2,
-    "own.source": "own.csv",
-    "own.encoder": "hashed-words",
-    "simulated.prepare.setting": "partition",
-    "simulated.prepare.groups": 2,
-    "simulated.prepare.dim": 3,
-    "simulated.prepare.seen_users": 8,
-    "simulated.prepare.unseen_users": 6,
-    "simulated.prepare.train_pairs": 20,
-    "simulated.prepare.adapt_pairs": 24,
-    "simulated.prepare.val_pairs": 4,
-    "simulated.prepare.test_pairs": 10,
-    "own.head.latent": 4,
-    "train.device": "cpu",
-    "train.more_seeds": 1,
-    "encode.device": "cpu",
-    "simulated.train.epochs": 12,
-    "simulated.train.validate_every": 4,
-    "own.train.epochs": 60,
-    "own.train.validate_every": 20,
-    "own.train.restarts": 1,
-    "own.split.unseen_users": 0.25,
-    "own.split.val": 0.0,
-    "evaluate.shots": [1, 5, 20],
-}
+    "datasets": ["simulated", "own"], "model.K": 2, "own.source": "own.csv", "own.encoder": "hashed-words",
+    "simulated.prepare.setting": "partition", "simulated.prepare.groups": 2, "simulated.prepare.dim": 3,
+    "simulated.prepare.seen_users": 8, "simulated.prepare.unseen_users": 6,
+    "simulated.prepare.train_pairs": 20, "simulated.prepare.adapt_pairs": 24,
+    "simulated.prepare.val_pairs": 4, "simulated.prepare.test_pairs": 10,
+    "simulated.train.epochs": 12, "simulated.train.validate_every": 4,
+    "own.head.latent": 4, "own.train.epochs": 60, "own.train.validate_every": 20, "own.train.restarts": 1,
+    "own.split.unseen_users": 0.25, "own.split.val": 0.0,
+    "train.device": "cpu", "train.more_seeds": 1, "encode.device": "cpu", "evaluate.shots": [1, 5, 20],
+}  # fmt: skip
 
 
 def knobs(**changes: Any):
@@ -199,15 +182,9 @@ class Album:
 @pytest.fixture
 def album(project):
     """An empty album in a project that encodes texts and images without a model, in small batches."""
-    project.set(
-        {
-            "datasets": ["own"],
-            "own.encoder": {"text": "hashed-words", "image": "classical"},
-            "encode.device": "cpu",
-            "encode.images_per_batch": 4,
-            "encode.workers": 1,
-        }
-    )
+    encoders = {"text": "hashed-words", "image": "classical"}
+    project.set({"datasets": ["own"], "own.encoder": encoders, "encode.device": "cpu"})
+    project.set({"encode.images_per_batch": 4, "encode.workers": 1})
     return Album(project)
 
 

@@ -52,22 +52,19 @@ WRONG = [
     ("datasets", ["own", "own"], "datasets must not repeat a name, got ['own', 'own']"),
     ("persona.source", None, "persona.source must be text, got None"),
     ("simulated.source", "drawn", "simulated.source must be one of 'generated', got 'drawn'"),
-    (
-        "persona.hub.repo",
-        "evals",
-        r"persona.hub.repo must be text of the form ^[\w.-]+/[\w.-]+$, got 'evals'",
-    ),
+    ("persona.hub.repo", "evals", r"persona.hub.repo must be text of the form ^[\w.-]+/[\w.-]+$, got 'evals'"),
     ("simulated.prepare.concentration", 0, "simulated.prepare.concentration must be above 0, got 0"),
     ("simulated.prepare.min_distance", float("nan"), "min_distance must be a finite number, got nan"),
     ("simulated.prepare.adapt_pairs", 7, "simulated.prepare.adapt_pairs must be at least 20, the largest of"),
     ("own.split.val", 0.9, "own.split: val + test must be below 1, got 0.9 + 0.2; the rest is trained on"),
     ("persona.encoder", "clip", "persona.encoder must be one of all-MiniLM-L6-v2, "),
     ("pickafilter.encoder", {"text": "hashed-words"}, "pickafilter.encoder.image is missing"),
+    ("compare.methods", ["bt", "magic"], "compare.methods.1 must be one of 'popularity', "),
     ("own.head.model", "C", "own.head.model must be one of 'A', 'B', "),
     ("evaluate.shots", [0, 20], "evaluate.shots.0 must be at least 1, got 0"),
     ("evaluate.shots", [20, 2**63], "evaluate.shots.1 must be below 2"),
     ("evaluate.headline_shots", 7, "evaluate: headline_shots must be one of shots [1, 2, 5, 10, 20], got 7"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "value", "message"), WRONG, ids=[f"{w[0]}={w[1]}" for w in WRONG])
@@ -92,9 +89,7 @@ def test_an_experiment_rewrites_the_lines_of_its_keys_alone(tmp_path, monkeypatc
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "key", ["datasets", "model.K", "evaluate", "own", "own.head", "persona.prepare.personas"]
-)
+@pytest.mark.parametrize("key", ["datasets", "model.K", "evaluate", "own", "own.head", "own.prepare.ties"])
 def test_a_missing_key_is_named(project, key):
     project.drop(key)
     with pytest.raises(PipelineError, match=rf"^{key} is missing.*params.yaml"):
@@ -127,16 +122,13 @@ def test_another_module_of_the_name_yaml_is_told(project, monkeypatch):
         (b"- 1\n- 2\n", r"params.yaml must hold a map of options, got \[1, 2\]"),
         (b"3: 4\n" + SHIPPED.encode(), "3 in params.yaml is not a known key"),
         (b"a: &a [*a]\n", "a in params.yaml is not a known key|modle|is missing|must be"),
-        (
-            b"model:\n  K: 3\n  K: 5\n",
-            'params.yaml is not valid YAML: found duplicate key "K" with value "5" .* in line 3',
-        ),
+        (b"model:\n  K: 3\n  K: 5\n", 'params.yaml is not valid YAML: found duplicate key "K" with value "5" .* in line 3'),
         (b"model:\n  K: 010\n", "a whole number must have no leading zero, .* got '010' in line 2"),
         (b"epochs: 99999999999999999999\n", "at most 19 digits, got '99999999999999999999' in line 1"),
         (b"\xff\xfe", r"params.yaml is not valid YAML: .*0xff"),
         (None, "params.yaml is missing; run this in the repository's root"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_map_of_options_is_refused(project, text, message):
     (project.root / "params.yaml").unlink()
     if text is not None:

@@ -27,10 +27,8 @@ def test_every_pair_with_a_place_is_there_with_its_own_items_and_user(small):
     assert [data.prompt_ids[row] for row in q.prompt[c.question]] == pairs["prompt"].to_list()
     assert data.user_ids["seen"] == sorted(data.user_ids["seen"])
     assert (data.n_users("seen"), data.n_users("unseen")) == (6, 2)
-    users = [
-        data.user_ids[half][user] for half, user in zip(data.places["users"], c.user.tolist(), strict=True)
-    ]
-    assert users == pairs["user_id"].to_list()
+    halves = zip(data.places["users"], c.user.tolist(), strict=True)
+    assert [data.user_ids[half][user] for half, user in halves] == pairs["user_id"].to_list()
 
 
 def test_comparisons_of_responses_with_one_vector_are_counted(small):
@@ -39,9 +37,7 @@ def test_comparisons_of_responses_with_one_vector_are_counted(small):
     assert study.alike_responses(data) == ""
     data.embeddings.responses[:] = data.embeddings.responses[0]
     said = study.alike_responses(data)
-    assert said.startswith(
-        "96 of 96 comparisons are of two responses with the same vector: the encoder (hashed-words) "
-    )
+    assert said.startswith("96 of 96 comparisons are of two responses with the same vector: the encoder (")
 
 
 def test_vectors_have_no_prompts_and_known_groups(small):
@@ -49,10 +45,8 @@ def test_vectors_have_no_prompts_and_known_groups(small):
     data = study.load("simulated")
     assert data.embeddings.prompts.shape == (0, 0)
     assert (data.comparisons.questions.prompt == -1).all()
-    assert data.groups == {
-        "seen": ["prototype 1", "prototype 2"] * 4,
-        "unseen": ["prototype 1", "prototype 2"] * 3,
-    }
+    both = ["prototype 1", "prototype 2"]
+    assert data.groups == {"seen": both * 4, "unseen": both * 3}
     assert study.texts(study.items("simulated")) == {}
 
 
@@ -75,11 +69,9 @@ class Toy:
         """Embeddings of items, by their ids."""
         ids = sorted(vectors)
         embedder = embeddings.Embedder(f"toy {modality}", "", "", len(vectors[ids[0]]), "float32", "by hand")
-        folder = paths.embeddings("own") / modality
-        folder.mkdir(parents=True, exist_ok=True)
-        embeddings.write_shard(
-            folder / "shard-00000.parquet", ids, np.array([vectors[i] for i in ids]), embedder
-        )
+        path = paths.embeddings("own") / modality / "shard-00000.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        embeddings.write_shard(path, ids, np.array([vectors[i] for i in ids]), embedder)
 
     def drop(self, *ids):
         paths.embeddings("own").mkdir(parents=True, exist_ok=True)

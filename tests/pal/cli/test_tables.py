@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pal.cli.tables import open_writer, table_format
+from pal.cli.tables import table_format, write_rows
 from pal.errors import PalError
 
 POINTS = [{"response": [1.0], "id": 7}, {"response": [0.0], "id": 8}]
@@ -70,9 +70,8 @@ def test_a_terminal_shows_a_table(pal, words, monkeypatch):
 def test_rows_that_do_not_fit_the_format_leave_the_file_as_it_was(tmp_path, second, name, sentence):
     path = tmp_path / name
     path.write_text("old")
-    with pytest.raises(PalError, match=sentence), open_writer(str(path), None) as write:
-        write([{"a": 1}])
-        write([second])
+    with pytest.raises(PalError, match=sentence):
+        write_rows([[{"a": 1}], [second]], str(path), None)
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(name, "old")]
 
 

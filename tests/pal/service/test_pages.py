@@ -9,8 +9,7 @@ from pal.cli.app import answers
 from pal.service.answers import Answers
 from pal.service.app import create_app
 from pal.service.compute import Models
-from pal.service.demo import Demo, Pair, Study
-from pal.service.pages import add_pages
+from pal.service.pages import Demo, Pair, Study, add_pages
 
 from .conftest import served
 

@@ -26,27 +26,14 @@ class Shards:
         self.n += 1
         uids = images or (f"{self.n}a", f"{self.n}b")
         return {
-            "are_different": True,
-            "best_image_uid": "",
-            "caption": prompt,
+            "are_different": True, "best_image_uid": "", "caption": prompt, "has_label": True,
             "created_at": datetime(2023, 1, 1) + timedelta(minutes=self.n),
-            "has_label": True,
-            "image_0_uid": uids[0],
-            "image_0_url": "",
-            "image_1_uid": uids[1],
-            "image_1_url": "",
-            "jpg_0": f"bytes of {uids[0]}".encode(),
-            "jpg_1": f"bytes of {uids[1]}".encode(),
-            "label_0": label,
-            "label_1": None if label is None else 1 - label,
-            "model_0": "m",
-            "model_1": "m",
-            "ranking_id": self.n,
-            "user_id": user,
-            "num_example_per_prompt": 1,
-            "__index_level_0__": self.n,
+            "image_0_uid": uids[0], "image_0_url": "", "image_1_uid": uids[1], "image_1_url": "",
+            "jpg_0": f"bytes of {uids[0]}".encode(), "jpg_1": f"bytes of {uids[1]}".encode(),
+            "label_0": label, "label_1": None if label is None else 1 - label, "model_0": "m", "model_1": "m",
+            "ranking_id": self.n, "user_id": user, "num_example_per_prompt": 1, "__index_level_0__": self.n,
             **changes,
-        }
+        }  # fmt: skip
 
     def write(self, name, rows, row_group_size=None, without=(), cast=None):
         """A file of these rows; some columns left out, or of another type."""

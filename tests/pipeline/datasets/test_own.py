@@ -46,9 +46,8 @@ def check():
 
 
 def splits(*users, head=HEAD):
-    return f"{head},split\n" + "".join(
-        f"{user},{n}?,so {n},no,{split}\n" for n, (user, split) in enumerate(users)
-    )
+    rows = (f"{user},{n}?,so {n},no,{split}\n" for n, (user, split) in enumerate(users))
+    return f"{head},split\n{''.join(rows)}"
 
 
 def test_prepare_writes_items_and_pairs_and_what_was_left_out(given, capsys):
@@ -71,9 +70,8 @@ def test_prepare_writes_items_and_pairs_and_what_was_left_out(given, capsys):
 
 
 def test_a_user_with_adapt_rows_is_unseen_and_prompts_may_be_missing(given):
-    given(
-        splits(*WHOLE, ("bob", "val")).replace("prompt", "nothing"), **{"own.prepare.columns": {"prompt": ""}}
-    )
+    rows = splits(*WHOLE, ("bob", "val")).replace("prompt", "nothing")
+    given(rows, **{"own.prepare.columns": {"prompt": ""}})
     _, pairs = prepared()
     assert pairs["users"].to_pylist() == ["seen", "seen", "unseen", "unseen", "unseen"]
     assert pairs["split"].to_pylist() == ["train", "test", "adapt", "test", "val"]
@@ -105,9 +103,8 @@ def test_pictures_in_cells_of_a_hub_table_come_into_the_store_also_of_several_ou
         (green, red), (green, blue),
     }  # fmt: skip
     files = {file.name: file for file in raw_files.read_manifest("own").files}
-    assert [
-        raw_files.stored(files[hashlib.sha256(data).hexdigest()], "own").read_bytes() for data in drawn
-    ] == drawn
+    kept = (raw_files.stored(files[hashlib.sha256(data).hexdigest()], "own") for data in drawn)
+    assert [path.read_bytes() for path in kept] == drawn
 
 
 def test_a_preset_is_fetched_from_the_hub_at_its_place(given):
@@ -123,9 +120,8 @@ def test_a_split_by_time_needs_times_before_anything_runs(given):
         f"{HEAD},timestamp\n" + "".join(f"{n},p,so,no,{'2026-03-01' if n else ''}\n" for n in range(3)),
         **options,
     )
-    with pytest.raises(
-        PalError, match=r"^timestamp in row 1 of a\.csv is empty or no time, which own\.split\.by: t"
-    ):
+    message = r"^timestamp in row 1 of a\.csv is empty or no time, which own\.split\.by: t"
+    with pytest.raises(PalError, match=message):
         check()
     given(f"{HEAD}\nann,p,so,no\n")
     with pytest.raises(PalError, match=r"^own\.split\.by is time, which needs a column timestamp; add one"):
@@ -152,9 +148,8 @@ def test_what_only_train_needs_is_refused_by_check(given):
         with pytest.raises(PalError, match=f"^{re.escape(sentence)}"):
             check()
     given(f"{HEAD}\n{''.join(rows[:4])}", **{"model.K": 1})
-    with pytest.raises(
-        PalError, match=r"^own\.split\.unseen_users must leave at least one user seen and one un"
-    ):
+    message = r"^own\.split\.unseen_users must leave at least one user seen and one un"
+    with pytest.raises(PalError, match=message):
         check()
 
 

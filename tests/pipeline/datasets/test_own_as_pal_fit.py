@@ -50,10 +50,7 @@ def at(metrics, path):
 
 @pytest.mark.parametrize(
     ("method", "prompts", "item", "attributes"),
-    [
-        ("bt", False, "separate", []),
-        ("mixed_effects", True, "{prompt} {response}", ["country"]),
-    ],
+    [("bt", False, "separate", []), ("mixed_effects", True, "{prompt} {response}", ["country"])],
 )
 def test_model_and_accuracies_are_equal(project, method, prompts, item, attributes):
     """But for accuracies from few answers: the pipeline draws some many times, pal fit takes all that there are."""

@@ -126,9 +126,8 @@ def test_files_of_vectors_are_no_tables_and_are_read_only_where_cells_are_vector
     given({"v.parquet": b"nonsense"})
     project.set({"own.source": "mine"})
     assert list(own.find(params.load()).paths) == ["table.csv"]
-    project.set(
-        {"own.source": "mine/table.csv", "own.prepare.responses": "text", "own.prepare.prompts": "text"}
-    )
+    texts = {f"own.prepare.{half}": "text" for half in ("prompts", "responses")}
+    project.set({"own.source": "mine/table.csv", **texts})
     assert own.find(params.load()).links == {}
 
 

@@ -16,13 +16,8 @@ from pipeline.storage import tables
 def line(statement, answer=" Yes", /, **changes):
     """One statement in Anthropic's schema."""
     other = {" Yes": " No", " No": " Yes"}.get(answer, " No")
-    row = {
-        "question": f'Would you say this?\n"{statement}"',
-        "statement": statement,
-        "label_confidence": 1.0,
-        "answer_matching_behavior": answer,
-        "answer_not_matching_behavior": other,
-    }
+    row = {"question": f'Would you say this?\n"{statement}"', "statement": statement, "label_confidence": 1.0}
+    row |= {"answer_matching_behavior": answer, "answer_not_matching_behavior": other}
     return json.dumps({**row, **changes}) + "\n"
 
 
@@ -78,11 +73,8 @@ BROKEN = [
     (b"", "x.jsonl is empty \\(0 bytes\\)"),
     ((line("a") + line("b")[:50]).encode(), "row 2 of x.jsonl is not valid JSON"),
     (line("a", statement="").encode(), "row 1 of x.jsonl: statement must "),
-    (
-        line("a", "Yes").encode(),
-        "row 1 of x.jsonl: answer_matching_behavior must be one of ' Yes', ' No', got 'Yes'",
-    ),
-]
+    (line("a", "Yes").encode(), "row 1 of x.jsonl: answer_matching_behavior must be one of ' Yes', ' No', got 'Yes'"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "message"), BROKEN)
@@ -114,7 +106,6 @@ def test_who_is_asked_what_and_answers_how(toy):
 def test_too_many_questions_are_one_sentence(toy):
     """4 statements, one of them kept out: 3 for training, but 3 + 1 asked."""
     toy.set({"persona.prepare.train_pairs": 3})
-    with pytest.raises(
-        PipelineError, match=r"asks each user 4 questions .* but there are 3 statements for training; lower"
-    ):
+    message = r"asks each user 4 questions .* but there are 3 statements for training; lower"
+    with pytest.raises(PipelineError, match=message):
         prepared(toy)

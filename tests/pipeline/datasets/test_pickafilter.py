@@ -66,10 +66,8 @@ def test_who_takes_part_and_who_of_them_is_seen(small, read_pairs):
 
 def test_too_few_users_to_leave_some_unseen_are_refused(small):
     small.set({"pickafilter.prepare.seen_users_per_group": 4})
-    with pytest.raises(
-        PipelineError,
-        match=r"must leave unseen users in both groups, got 4 of groups of 4 and 4 users .*lower it",
-    ):
+    message = r"must leave unseen users in both groups, got 4 of groups of 4 and 4 users .*lower it"
+    with pytest.raises(PipelineError, match=message):
         pickafilter.prepare(params.load(), small.files, small.out)
 
 

@@ -30,9 +30,8 @@ def both(shards, more_shards, project):
     more.write("test_unique-0.parquet", [more.row(user=1, prompt="old", images=("a", "b"), ranking_id=100)])
     out = project.root / "out"
     out.mkdir()
-    return SimpleNamespace(
-        out=out, v2=more.files(), files={**more.files(), **shards.files(prefix="v1/")}, project=project
-    )
+    files = {**more.files(), **shards.files(prefix="v1/")}
+    return SimpleNamespace(out=out, v2=more.files(), files=files, project=project)
 
 
 def test_overlap_is_the_same_two_pictures_counted_on_untied_pairs(both, read_pairs, capsys):
@@ -43,9 +42,7 @@ def test_overlap_is_the_same_two_pictures_counted_on_untied_pairs(both, read_pai
     assert pairs["test"].to_list() == [None, yes, yes, yes, no, no, no, no, yes, "test_unique"]
     assert counts["read"] == counts["kept"] == 10
     _, overlap = json.loads((both.out / "notes.json").read_text())
-    says = (
-        "3 of the untied test comparisons overlap with v1 and 4 do not; published was: 10,587 of the untied"
-    )
+    says = "3 of the untied test comparisons overlap with v1 and 4 do not; published was: 10,587 of the"
     assert overlap.startswith(says)
     assert says in capsys.readouterr().out
 

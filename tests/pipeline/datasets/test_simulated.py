@@ -59,8 +59,6 @@ def test_partition_puts_users_at_prototypes_in_turn_and_names_their_group(tmp_pa
 
 def test_an_impossible_distance_is_one_sentence():
     knobs = Prepare(**{**KNOBS, "groups": 6, "dim": 1, "min_distance": 10})
-    with pytest.raises(
-        PipelineError,
-        match=r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it",
-    ):
+    message = r"min_distance must leave room for 6 prototypes in 1 dimensions, got 10.*; lower it"
+    with pytest.raises(PipelineError, match=message):
         simulated.draw_prototypes(np.random.default_rng(0), knobs)

@@ -51,9 +51,8 @@ def raw(tmp_path_factory):
 
 @pytest.fixture
 def tldr(project, raw):
-    project.set(
-        {"datasets": ["summarize"], "summarize.source": str(raw), "summarize.encoder": "hashed-words"}
-    )
+    project.set({"summarize.source": str(raw), "summarize.encoder": "hashed-words"})
+    project.set({"datasets": ["summarize"]})
     return project
 
 
@@ -143,9 +142,7 @@ def test_too_little_data_is_one_sentence_with_what_is_missing(tldr):
     rows = [row for row in comparisons(300) if row["split"] == "train"]
     (tldr.root / "more" / "a.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tldr.set({"summarize.source": "more"})
-    message = (
-        f"protocol stiennon must leave test comparisons of seen users, got none: it keeps {len(rows)} of"
-    )
+    message = f"protocol stiennon must leave test comparisons of seen users, got none: it keeps {len(rows)}"
     with pytest.raises(PipelineError, match=re.escape(message)):
         prepared()
 

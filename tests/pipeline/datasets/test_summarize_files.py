@@ -12,17 +12,14 @@ from pipeline import PipelineError
 from pipeline.datasets import summarize
 
 text = pa.string()
+INFO = pa.struct([(k, text) for k in ("id", "post", "title", "subreddit", "site", "article")])
+SUMMARIES = pa.list_(pa.struct([("text", text), ("policy", text), ("note", text)]))
 SCHEMA = pa.schema(
-    [
-        ("info", pa.struct([(k, text) for k in ("id", "post", "title", "subreddit", "site", "article")])),
-        ("summaries", pa.list_(pa.struct([("text", text), ("policy", text), ("note", text)]))),
-        ("choice", pa.int32()),
-        ("worker", text),
-        ("batch", text),
-        ("split", text),
-        ("extra", pa.struct([("confidence", pa.int32())])),
-    ]
-)
+    {
+        "info": INFO, "summaries": SUMMARIES, "choice": pa.int32(), "worker": text, "batch": text,
+        "split": text, "extra": pa.struct([("confidence", pa.int32())]),
+    }
+)  # fmt: skip
 
 
 def row(**changes):
@@ -33,13 +30,9 @@ def row(**changes):
             {"text": " cat ate fish", "policy": "sup1", "note": "good"},
             {"text": " fish gone", "policy": "ref", "note": None},
         ],
-        "choice": 1,
-        "worker": "w" * 30,
-        "batch": "batch9",
-        "split": "train",
-        "extra": {"confidence": 8},
+        "choice": 1, "worker": "w" * 30, "batch": "batch9", "split": "train", "extra": {"confidence": 8},
         **changes,
-    }
+    }  # fmt: skip
 
 
 def lines(*rows):

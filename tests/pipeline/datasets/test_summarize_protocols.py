@@ -10,17 +10,10 @@ from pipeline.datasets.summarize import SCHEMA
 def rows(worker, split, count, /, **changes):
     """So many distinct comparisons of one worker in one split (`t` for train, `v` for validation)."""
     base = {
-        "worker": worker,
-        "batch": "b",
-        "split": {"t": "train", "v": "validation", "x": "test"}[split],
-        "post": "a post",
-        "article": None,
-        "text_0": "short",
-        "policy_0": "sup1",
-        "text_1": "much longer",
-        "policy_1": "sup2",
+        "worker": worker, "batch": "b", "split": {"t": "train", "v": "validation"}[split], "post": "a post",
+        "article": None, "text_0": "short", "policy_0": "sup1", "text_1": "much longer", "policy_1": "sup2",
         "choice": 0,
-    }
+    }  # fmt: skip
     return [{**base, "text_0": f"{i:05d}", **changes} for i in range(count)]
 
 
@@ -54,14 +47,11 @@ def test_a_question_asked_again_is_not_adapted_from_and_tested_on():
     """Of b's ten questions each is asked three times, once with the summaries swapped: none is in two places."""
     again = rows("b", "v", 10)
     swapped = [{**row, "text_0": row["text_1"], "text_1": row["text_0"], "choice": 1} for row in again]
-    placed = protocols.apply(
-        "stiennon", frame(rows("a", "t", 20), rows("a", "v", 3), again, swapped, again), 0
-    )
+    whole = frame(rows("a", "t", 20), rows("a", "v", 3), again, swapped, again)
+    placed = protocols.apply("stiennon", whole, 0)
     unseen = placed.rows.filter(users="unseen")
-    number = pl.min_horizontal("text_0", "text_1")
-    assert (
-        unseen.group_by(number.alias("number")).agg(pl.col("split").n_unique())["split"].to_list() == [1] * 10
-    )
+    number = pl.min_horizontal("text_0", "text_1").alias("number")
+    assert unseen.group_by(number).agg(pl.col("split").n_unique())["split"].to_list() == [1] * 10
     assert {"adapt", "test"} == set(unseen["split"])
 
 

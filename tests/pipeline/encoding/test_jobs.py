@@ -43,15 +43,11 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
 @pytest.mark.parametrize(
     ("flags", "environ", "wrong"),
     [
-        (
-            (4, 4),
-            {},
-            r"^--rank and --world must be .* got rank 4 of world 4; --world 1 alone does everything$",
-        ),
+        ((4, 4), {}, r"^--rank and --world must be .* got rank 4 of world 4; --world 1 alone does everything$"),
         ((None, 4), {}, "got rank None of world 4"),
         ((None, None), {"RANK": "5", "WORLD_SIZE": "5"}, "^RANK and WORLD_SIZE of torchrun must"),
     ],
-)
+)  # fmt: skip
 def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
     with pytest.raises(PipelineError, match=wrong):
         jobs.share_of(*flags, environ)
@@ -88,9 +84,7 @@ def _once(project, monkeypatch):
     return project
 
 
-def test_ranks_fill_the_store_alone_and_the_run_after_them_ends_with_the_same_bytes(
-    texts, monkeypatch, capsys
-):
+def test_ranks_fill_the_store_alone_and_the_run_after_them_has_the_same_bytes(texts, monkeypatch, capsys):
     """Rank 1 of 3 never comes; rank 0 comes twice."""
     encode.main("own", 0, 3)
     with monkeypatch.context() as patch:
@@ -132,9 +126,8 @@ def test_a_killed_worker_is_replaced_and_the_result_is_that_without_ray(by_ray):
     process = subprocess.Popen([sys.executable, "-m", "pipeline", "encode", "own"], env=environment)
     workers = []
     while process.poll() is None and not (workers and list(stored.rglob("*.parquet"))):
-        workers = [
-            child for child in psutil.Process(process.pid).children(recursive=True) if is_worker(child)
-        ]
+        children = psutil.Process(process.pid).children(recursive=True)
+        workers = [child for child in children if is_worker(child)]
         time.sleep(0.01)
     workers[0].kill()
     assert process.wait(120) == 0

@@ -40,14 +40,8 @@ def test_batches_by_hand():
     assert jobs.batches(np.array([], dtype=np.int64), 5).tolist() == [0]
 
 
-GOOD = [
-    "a red thing",
-    "a blue thing",
-    "\u200f\N{HEBREW LETTER SHIN}\N{HEBREW LETTER LAMED}",
-    "\N{PILE OF POO}",
-    "a\x00b",
-    "x" * 5000,
-]
+HEBREW = "\u200f\N{HEBREW LETTER SHIN}\N{HEBREW LETTER LAMED}"
+GOOD = ["a red thing", "a blue thing", HEBREW, "\N{PILE OF POO}", "a\x00b", "x" * 5000]
 BAD = {
     "": "is empty",
     " \t\n": "holds nothing but spaces and invisible characters",
@@ -69,9 +63,8 @@ def manifest():
 
 def test_skipped_texts_are_counted_and_listed_with_their_reasons(own, monkeypatch):
     monkeypatch.setattr(jobs, "TEXTS_AT_ONCE", 4)  # nine texts, four at a time
-    with pytest.raises(
-        PipelineError, match=r"^the text '' of own \(and 2 more\) cannot be encoded: is empty; mend"
-    ):
+    message = r"^the text '' of own \(and 2 more\) cannot be encoded: is empty; mend"
+    with pytest.raises(PipelineError, match=message):
         encode.main("own")
     own.set({"encode.on_bad_item": "skip"})
     encode.main("own")

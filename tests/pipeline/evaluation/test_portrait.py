@@ -87,8 +87,7 @@ def test_pictures_are_shown_small_and_none_twice_for_one_prompt(own, monkeypatch
     thing = pl.col("text").str.contains("thing")
     items = study.items("own").with_columns(pl.col("modality").cast(pl.String))
     items = items.with_columns(
-        modality=pl.when(thing).then(pl.lit("image")).otherwise("modality"),
-        text=pl.when(~thing).then("text"),
+        modality=pl.when(thing).then(pl.lit("image")).otherwise("modality"), text=pl.when(~thing).then("text")
     )
     drawn = portrait.portrait(data, {"model": model}, items, 4, [])["portrait"]
     rows = [row for each in drawn["wants"] for row in each["likes"] + each["dislikes"]]
@@ -120,35 +119,22 @@ def table_of(*modalities):
 
 def filtered_study(marks, groups=None):
     """Pairs of prompt 0, of which image 1 was chosen over image 2 by user b, then image 2 by user a."""
+    rows = {"user": [1, 0], "prompt": [0, 0], "chosen": [1, 2], "rejected": [2, 1]}
     return SimpleNamespace(
-        dataset="own",
-        places=pl.DataFrame(marks, schema=["users", "split", "filtered"], orient="row"),
-        comparisons=Comparisons.from_pairs(
-            user=torch.tensor([1, 0]),
-            prompt=torch.tensor([0, 0]),
-            chosen=torch.tensor([1, 2]),
-            rejected=torch.tensor([2, 1]),
-        ),
-        prompt_ids=["i0"],
-        response_ids=["i0", "i1", "i2"],
-        user_ids={"seen": ["a", "b"], "unseen": ["a", "b"]},
-        groups=groups,
-    )
+        dataset="own", places=pl.DataFrame(marks, schema=["users", "split", "filtered"], orient="row"),
+        comparisons=Comparisons.from_pairs(**{name: torch.tensor(row) for name, row in rows.items()}),
+        prompt_ids=["i0"], response_ids=["i0", "i1", "i2"],
+        user_ids={"seen": ["a", "b"], "unseen": ["a", "b"]}, groups=groups,
+    )  # fmt: skip
 
 
 def test_filtered_test_pairs_are_shown_of_seen_users_else_of_unseen_ones(monkeypatch):
     monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i1": JPEG})
     groups = {"seen": ["red", "blue"], "unseen": []}
     data = filtered_study([("seen", "test", "loser"), ("seen", "train", "winner")], groups)
+    about = {"filtered": "loser", "group": "blue", "user": "b"}
     assert portrait.gallery(data, table_of("text", "image", "image"), 5) == [
-        {
-            "prompt": "text 0",
-            "chosen": URI,
-            "rejected": None,
-            "filtered": "loser",
-            "group": "blue",
-            "user": "b",
-        }
+        {"prompt": "text 0", "chosen": URI, "rejected": None, **about}
     ]
     monkeypatch.setattr(portrait.images, "thumbnails", lambda *_: {"i2": JPEG})
     data = filtered_study([("seen", "test", None), ("unseen", "test", "winner")])
@@ -160,9 +146,8 @@ def test_filtered_test_pairs_are_shown_of_seen_users_else_of_unseen_ones(monkeyp
 
 
 def found(dataset):
-    return portrait.prototype_stability(
-        study.load(dataset), RewardModel.load(paths.models(dataset) / "model")
-    )
+    model = RewardModel.load(paths.models(dataset) / "model")
+    return portrait.prototype_stability(study.load(dataset), model)
 
 
 def test_a_model_held_against_itself_agrees_in_everything(small):

@@ -19,9 +19,7 @@ def simulated(small):
     return study.load("simulated"), RewardModel.load(paths.models("simulated") / "model")
 
 
-def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_larger_shots(
-    simulated, monkeypatch
-):
+def test_shots_of_a_draw_are_the_first_of_its_order_and_so_lie_within_larger_shots(simulated, monkeypatch):
     """The orders are spied on: from n shots users stand where the library puts them by their first n."""
     places = []
     real = predictions.places_in_user
@@ -46,18 +44,9 @@ def test_shots_of_a_draw_are_the_first_of_its_order_so_that_they_lie_within_its_
 def test_shots_come_from_adapt_pairs_and_never_from_test_pairs(simulated):
     data, model = simulated
     test = (data.places["users"] == "unseen") & (data.places["split"] == "test")
-    sign = torch.where(
-        torch.from_numpy(test.to_numpy().copy()), -data.comparisons.sign, data.comparisons.sign
-    )
-    turned = SimpleNamespace(
-        embeddings=data.embeddings,
-        n_users=data.n_users,
-        select=lambda users, split: study.Study.select(
-            SimpleNamespace(places=data.places, comparisons=replace(data.comparisons, sign=sign)),
-            users,
-            split,
-        ),
-    )
+    sign = data.comparisons.sign
+    sign = torch.where(torch.from_numpy(test.to_numpy().copy()), -sign, sign)
+    turned = replace(data, comparisons=replace(data.comparisons, sign=sign))
     before, after = (predictions.locate(each, model, knobs()) for each in (data, turned))
     assert all(torch.equal(a, b) for n in before for a, b in zip(before[n], after[n], strict=True))
 
@@ -84,9 +73,8 @@ def test_free_weights_need_weights(simulated):
     states = SimpleNamespace(
         head=torch.nn.Linear(1, 1), population=None, fit_config=model.fit_config, config=model.config
     )
-    with pytest.raises(
-        PipelineError, match=r"^evaluate.locate in params.yaml must be posterior where states are no"
-    ):
+    message = r"^evaluate.locate in params.yaml must be posterior where states are no"
+    with pytest.raises(PipelineError, match=message):
         predictions.locate(data, states, knobs(locate="weights"))
 
 
@@ -142,19 +130,14 @@ def test_the_longer_text_wins_by_its_characters():
 
 def test_the_response_nearer_to_its_prompt_wins():
     """Prompt (2, 0). Cosines: 1 with (3, 0), 0.6 with (3, 4), 0 with (0, 5)."""
-    data = data_of(
-        [(0, 0, 1), (0, 2, 1)], prompts=[[2.0, 0.0]], responses=[[3.0, 0.0], [3.0, 4.0], [0.0, 5.0]]
-    )
+    responses = [[3.0, 0.0], [3.0, 4.0], [0.0, 5.0]]
+    data = data_of([(0, 0, 1), (0, 2, 1)], prompts=[[2.0, 0.0]], responses=responses)
     assert predictions.similarity(data, data.comparisons).tolist() == pytest.approx([0.4, -0.6])
 
 
-@pytest.mark.parametrize(
-    "embedders",
-    [
-        (None, CLIP),
-        (replace(CLIP, encoder="none"), replace(CLIP, encoder="none")),
-        (replace(CLIP, files_sha256="other"), CLIP),
-    ],
-)
+NONE, OTHER = replace(CLIP, encoder="none"), replace(CLIP, files_sha256="other")
+
+
+@pytest.mark.parametrize("embedders", [(None, CLIP), (NONE, NONE), (OTHER, CLIP)])
 def test_only_one_encoder_the_same_to_the_last_file_puts_both_into_one_space(embedders):
     assert not predictions.in_one_space(data_of(MANY, embedders=embedders))

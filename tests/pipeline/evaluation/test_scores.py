@@ -52,14 +52,9 @@ class Line(PrototypeModel):
 
 def model(weights=((1.0, 0.0), (0.0, 1.0)), likes=(1.0, -1.0)):
     """Two seen users, by default at one prototype each."""
-    weights = torch.tensor(weights)
-    return SimpleNamespace(
-        head=Line(likes),
-        states=weights,
-        population=Points.from_states(weights),
-        fit_config=SimpleNamespace(loss="logistic"),
-        attributes=None,
-    )
+    states, fit = torch.tensor(weights), SimpleNamespace(loss="logistic")
+    about = {"population": Points.from_states(states), "fit_config": fit, "attributes": None}
+    return SimpleNamespace(head=Line(likes), states=states, **about)
 
 
 def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_prompts=0, n_responses=6):
@@ -89,9 +84,8 @@ def study(rows, dataset="pickapic_v1", label=None, groups=None, prompts=None, n_
 
 
 def scored(data, models=None, baselines=None, **more):
-    return score_slices(
-        predict(data, models or {"model": model()}, baselines or {}, KNOBS, **more), data, KNOBS
-    )
+    predictions = predict(data, models or {"model": model()}, baselines or {}, KNOBS, **more)
+    return score_slices(predictions, data, KNOBS)
 
 
 def accuracies(scores):
@@ -117,9 +111,8 @@ def test_users_who_cannot_be_located_stand_apart_where_others_can():
     assert {key: n for key, n in got.items() if key[0] == "unlocated"} == {
         ("unlocated", "all", "", "all", 0): (0.5, 1)
     }
-    assert fewer_users(scores, KNOBS) == [
-        "Few-shot numbers are of the unseen users with so many comparisons: 0 of 1 at 2."
-    ]
+    few = "Few-shot numbers are of the unseen users with so many comparisons: 0 of 1 at 2."
+    assert fewer_users(scores, KNOBS) == [few]
 
 
 CELLS = [
@@ -247,14 +240,10 @@ def cold_start(train, adapt, test, n_prompts=0):
         ([], 0, "no unseen user has a comparison to test on"),
         ([(0, 0, 0, 9)], 0, "unseen users are tested on responses that training knows, every one of them"),
         ([(0, 0, 14, 15)], 2, "unseen users are tested on prompts that training knows, every one of them"),
-        (
-            [(0, 0, 14, 15), (0, 1, 0, 9)],
-            2,
-            "no comparison of unseen users has a new prompt and new responses at once",
-        ),
+        ([(0, 0, 14, 15), (0, 1, 0, 9)], 2, "no comparison of unseen users has a new prompt and new responses at once"),
         ([(0, 0, 8, 14)], 0, "unseen users were located by the very items that training never showed"),
     ],
-)
+)  # fmt: skip
 def test_where_the_cold_start_slice_is_empty_the_reason_is_said(test, n_prompts, why):
     adapt = [(0, 0, n, n + 1) for n in (4, 6, 8, 10, 12)]
     pairs, _, reason, n_scored = cold_start(TRAIN, adapt, test, n_prompts)
@@ -268,12 +257,8 @@ def score(users, shots, model, right=3.0, *, items="all", balanced=None, **more)
     """Two users with four comparisons each, of which the second is right in all."""
     judged = Judged(np.array([right, 4.0]), np.array([4, 4]))
     labels = {"users": users, "items": items, "test": "", "pairs": "all", "shots": shots, "model": model}
-    metrics = {
-        "accuracy": judged.micro,
-        "macro": judged.macro,
-        "balanced": balanced,
-        "worst_decile": right / 4,
-    }
+    metrics = {"accuracy": judged.micro, "macro": judged.macro}
+    metrics |= {"balanced": balanced, "worst_decile": right / 4}
     return Score(**{**labels, **more}, user=np.arange(2), judged=judged, metrics=metrics)
 
 
@@ -312,9 +297,5 @@ def test_the_four_cells_of_two_test_sets_are_named_by_set_and_users():
         for users, shots, right in (("seen", None, seen), ("unseen", 0, 0), ("all", 0, every))
     ]
     found = numbers(Scores([], cells, test="test"))
-    assert found == {
-        "tests.test.seen.accuracy": 1,
-        "tests.test.all.accuracy": 7 / 8,
-        "tests.test_unique.seen.accuracy": 6 / 8,
-        "tests.test_unique.all.accuracy": 5 / 8,
-    }
+    by_set = {"test.seen": 1, "test.all": 7 / 8, "test_unique.seen": 6 / 8, "test_unique.all": 5 / 8}
+    assert found == {f"tests.{name}.accuracy": value for name, value in by_set.items()}

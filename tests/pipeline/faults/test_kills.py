@@ -53,9 +53,8 @@ finally:
 def run(stage: str, root: Path, at: int = 0, delay: float = 0.0) -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PAL_STORE": str(root / "store"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED, str(at), str(delay), stage]
-    return subprocess.run(
-        command, cwd=root, env=env, capture_output=True, text=True, check=False, timeout=300
-    )
+    how = {"capture_output": True, "text": True, "check": False, "timeout": 300}
+    return subprocess.run(command, cwd=root, env=env, **how)
 
 
 def hashes(root: Path, names: list[str]) -> dict[str, str]:
@@ -113,12 +112,8 @@ def test_two_at_once_on_one_store_end_with_the_bytes_of_one(built, tmp_path):
     roots = [tmp_path / "one", tmp_path / "two"]
     for root in roots:
         fresh(built, root, "encode")
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PAL_STORE": str(tmp_path / "store"),
-        "OMP_NUM_THREADS": "1",
-    }
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env["PAL_STORE"] = str(tmp_path / "store")
     shutil.copytree(roots[0] / "store", tmp_path / "store")
     command = [sys.executable, "-m", "pipeline", "encode", "own"]
     processes = [subprocess.Popen(command, cwd=root, env=env) for root in roots]

@@ -1,9 +1,9 @@
-"""Sentences of the report, from findings made up here."""
+"""Sentences, tables and charts of the report, from findings made up here."""
 
 import pytest
 
 from pipeline.paths import AS_FITTED, ONE_PER_USER
-from pipeline.report import findings
+from pipeline.report import charts, findings
 
 
 def accuracy(users, items, shots, model, value):
@@ -34,32 +34,20 @@ def plain(text):
 @pytest.mark.parametrize(
     ("test", "said"),
     [
-        (
-            compared(0.164, 0.16, 0.168, 0.0001),
-            "beats one reward for everyone by 16.4 points (95 % interval 16.0 to 16.8, p < 0.001)",
-        ),
-        (
-            compared(0.003, -0.002, 0.008, 0.24),
-            "cannot be told apart: a difference of 0.3 points",
-        ),
+        (compared(0.164, 0.16, 0.168, 0.0001), "beats one reward for everyone by 16.4 points (95 % interval 16.0 to 16.8, p < 0.001)"),
+        (compared(0.003, -0.002, 0.008, 0.24), "cannot be told apart: a difference of 0.3 points"),
         (compared(0.02, 0.001, 0.04, 0.06), "cannot be told apart"),
         (
             compared(-0.02, -0.03, -0.01, 0.002),
             "is worse than one reward for everyone, by 2.0 points (95 % interval 1.0 to 3.0, p = 0.002)",
         ),
         (compared(None, None, None, None), "was not compared"),
-        (
-            compared(0.1, 0.05, 0.15, differ_p=0.001),
-            "The own weights of seen users foretell their answers better",
-        ),
+        (compared(0.1, 0.05, 0.15, differ_p=0.001), "The own weights of seen users foretell their answers better"),
         (
             compared(0.0, -0.1, 0.1, 1, differ_p=0.4),
             "is not shown: weights shuffled among them foretell their answers about as well (p = 0.4).",
         ),
-        (
-            compared(0.1, 0.05, 0.15, differ_p=0.4),
-            "The gain may come from what they are asked, or from how carefully they answer.",
-        ),
+        (compared(0.1, 0.05, 0.15, differ_p=0.4), "The gain may come from what they are asked, or from how carefully they answer."),
         (
             compared(0.1, 0.05, 0.15, why="users are asked of different things"),
             "prefer differently cannot be told: users are asked of different things.",
@@ -74,7 +62,7 @@ def plain(text):
             "(95 % interval 5.0 to 15.0, p = 0.001). For items like these, keep one reward for everyone.",
         ),
     ],
-)
+)  # fmt: skip
 def test_plurality_claims_no_more_than_its_interval(test, said):
     assert said in plain(findings.plurality(found(plurality={"seen": test})))
 
@@ -129,10 +117,7 @@ FAR = {"seen": {"users": 30, "of": 300}, "unseen": {"users": 0, "of": 10}}
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (
-            judged(by_prototype=CHANGED),
-            "2: fitted again from 2 other seeds, not the same come out (least agreement 0.50",
-        ),
+        (judged(by_prototype=CHANGED), "2: fitted again from 2 other seeds, not the same come out (least agreement 0.50"),
         (judged(by_prototype=CHANGED, seeds=1), "from another seed"),
         (judged(FREE, by_prototype=CHANGED), "persona.train.grid_points: 0 ties each user to one"),
         (judged(dead=[2]), "Prototype 2 is dead"),
@@ -140,7 +125,7 @@ FAR = {"seen": {"users": 30, "of": 300}, "unseen": {"users": 0, "of": 10}}
         (judged(true_groups=0.2), "not the true groups"),
         (judged(outside=FAR), "describes 10.0 % of seen users"),
     ],
-)
+)  # fmt: skip
 def test_each_reason_for_distrust_is_one_sentence(found, said):
     (alarm,) = findings.alarms(found)
     assert said in plain(alarm)
@@ -183,3 +168,19 @@ def test_what_would_squeeze_the_other_marks_is_not_drawn():
     assert drawn(*rows, undecided) == {"model"}
     assert findings.curve([*rows, undecided])[1] == []
     assert findings.curve([*rows, {**undecided, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
+
+
+def curve(K, *accuracies):
+    rows = [
+        {"K": k, "accuracy": accuracy, "standard_error": 0.01, "sufficient": k >= K}
+        for k, accuracy in enumerate(accuracies, 1)
+    ]
+    return {"K": K, "candidates": rows, "n_users": 30, "n_comparisons": 600}
+
+
+def test_bars_are_one_standard_error_and_end_at_a_hundred():
+    drawn = charts.choices({AS_FITTED: curve(2, 0.8, 0.95, 0.95), ONE_PER_USER: curve(3, 0.8, 0.9, 0.995)})
+    (values,) = drawn["datasets"].values()
+    last = next(value for value in values if value["way"] == ONE_PER_USER and value["K"] == 3)
+    assert (last["accuracy"], last["low"], last["high"], last["chosen"]) == (99.5, 98.5, 100.0, True)
+    assert [value["K"] for value in values if value["chosen"]] == [2, 3]

@@ -48,28 +48,17 @@ def test_a_source_that_is_not_there_stops_the_pipeline_and_the_old_fingerprint_s
     assert prints() == before
 
 
-def test_a_missing_source_names_the_key_to_set(own):
-    own.set({"own.source": None})
-    with pytest.raises(
-        PipelineError, match=r"own\.source in params\.yaml must name a file, .*, got null; set it"
-    ):
-        check.main()
-
-
 BLANK, HUGE = "\u200b ", "x" * 2_000_001
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            BLANK,
-            r"^chosen in row 2 of own.csv holds nothing but spaces and invisible .* set encode.on_bad_item to skip$",
-        ),
+        (BLANK, r"^chosen in row 2 of own.csv holds nothing but spaces and invisible .* set encode.on_bad_item to skip$"),
         (HUGE, r"^chosen in row 2 of own.csv is longer than 2,000,000 characters"),
     ],
     ids=["invisible", "huge"],
-)
+)  # fmt: skip
 def test_a_text_that_no_encoder_reads_is_refused_by_row_before_anything_runs(own, text, message):
     (own.root / "own.csv").write_text(GOOD.replace("ann,who?,me", f"ann,who?,{text}"), encoding="utf-8")
     with pytest.raises(PalError, match=message):

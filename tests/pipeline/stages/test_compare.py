@@ -2,12 +2,10 @@
 
 import json
 
-import pytest
-
 from pal.errors import PalError
 from pal.methods import METHODS
 from pal.methods.base import Method
-from pipeline import PipelineError, params, paths
+from pipeline import paths
 from pipeline.stages import compare, report
 from pipeline.storage.tables import read_json
 
@@ -28,11 +26,3 @@ def test_a_method_that_cannot_be_fitted_is_left_out_with_its_reason(small, monke
     page = paths.REPORT.with_name("own.html").read_text()
     assert "does personalising pay?" in page
     assert "no &lt;b&gt;such&lt;/b&gt; thing" in page
-
-
-def test_an_unknown_method_is_one_sentence(small):
-    small.set({"compare.methods": ["bt", "magic"]})
-    with pytest.raises(
-        PipelineError, match=r"compare\.methods\.1 must be one of 'popularity', .*, got 'magic'"
-    ):
-        params.load()

@@ -62,9 +62,8 @@ def test_bytes_that_were_not_published_are_refused(hub):
     hub.commit(REPO, {f"persona/{name}": b"something else" for name in NAMES})
     published = persona.PUBLISHED_SHA256[NAMES[0]]
     got = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(
-        PipelineError, match=rf"{NAMES[0]} of .* must have the published sha256 {published}, got {got}"
-    ):
+    message = rf"{NAMES[0]} of .* must have the published sha256 {published}, got {got}"
+    with pytest.raises(PipelineError, match=message):
         download.main("persona")
     assert not paths.raw("persona").exists()
     assert stored_files() == []
@@ -74,17 +73,12 @@ def test_a_failed_download_is_one_sentence_and_leaves_the_manifest_that_was_ther
     download.main("persona")
     before = paths.raw("persona").read_bytes()
     project.set({"persona.prepare.personas": ["art", "rocks"]})
-    with pytest.raises(
-        PipelineError,
-        match=r"at main has no file persona/interest-in-rocks\.jsonl; is it another repository\?",
-    ):
+    message = r"at main has no file persona/interest-in-rocks\.jsonl; is it another repository\?"
+    with pytest.raises(PipelineError, match=message):
         download.main("persona")
     hub.error = ConnectionError("no route to it")
-    with pytest.raises(
-        PalError,
-        match=r"^Anthropic/model-written-evals at main could not be downloaded \(no route to it\); check the "
-        r"network, or look at persona.hub in params.yaml, or set persona.source to a folder of the files$",
-    ):
+    message = r"at main could not be downloaded \(no route to it\); check the network, or look at persona.hub"
+    with pytest.raises(PalError, match=message + " in params.yaml, or set persona.source to a folder"):
         download.main("persona")
     assert paths.raw("persona").read_bytes() == before
 

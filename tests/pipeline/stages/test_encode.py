@@ -53,9 +53,8 @@ def test_every_item_has_its_vector_and_rows_are_cut_into_shards(own):
 
 
 def test_vectors_pass_as_they_are(project):
-    frame = pl.DataFrame(
-        {"item_id": ["b" * 32, "a" * 32], "modality": "vector", "vector": [[1.0, 2.0], [3.0, 4.0]]}
-    )
+    columns = {"item_id": ["b" * 32, "a" * 32], "vector": [[1.0, 2.0], [3.0, 4.0]]}
+    frame = pl.DataFrame(columns).with_columns(modality=pl.lit("vector"))
     path = paths.prepared("simulated") / tables.ITEMS
     tables.write_table(path, frame)
     encode.main("simulated")

@@ -92,19 +92,13 @@ def test_what_evaluate_writes_renders_with_a_metric_that_is_added(small, monkeyp
         assert len({value for name, value in unseen if name in ("model", "k1")}) == 1
 
 
-def test_what_must_be_said_stands_in_the_metrics_and_without_adapt_pairs_there_are_no_shots(
-    small, monkeypatch
-):
+def test_what_must_be_said_is_in_the_metrics_and_without_adapt_pairs_are_no_shots(small, monkeypatch):
     """Notes of prepare and an encoder without training, of a study without the unseen users' adapt pairs."""
     data = study.load("own")
     kept = (data.places["split"] != "adapt").arg_true().to_numpy().astype("int64")
     by = replace(data.embedders["responses"], encoder="untrained-vit-h-14")
-    bare = replace(
-        data,
-        places=data.places[kept],
-        comparisons=data.comparisons[torch.from_numpy(kept)],
-        embedders={"prompts": by, "responses": by},
-    )
+    bare = replace(data, places=data.places[kept], comparisons=data.comparisons[torch.from_numpy(kept)])
+    bare = replace(bare, embedders={"prompts": by, "responses": by})
     monkeypatch.setattr(evaluate.study, "load", lambda _: bare)
     note = "Answers were simulated by length."
     (layout.prepared("own") / "notes.json").write_text(json.dumps([note]))

@@ -27,15 +27,8 @@ def evaluated(dataset="own"):
 
 def bare():
     """As little as the schema allows: every list empty, every value that may be null null."""
-    portrait = {
-        "whom": None,
-        "map": None,
-        "alike": False,
-        "wants": [],
-        "people": [],
-        "pictures": {},
-        "tastes": [],
-    }
+    portrait = {"whom": None, "map": None, "alike": False, "pictures": {}}
+    portrait |= {"wants": [], "people": [], "tastes": []}
     portrait["answering"] = {"rows": [], "standing_out": 0, "sentence": ""}
     nothing = {"accuracies": [], "plurality": None, "portrait": portrait, "training": []}
     return {**evaluated(), **nothing, "calibration": {"ece": None, "bins": []}, "stability": None}

@@ -64,9 +64,7 @@ def test_test_answers_and_unseen_users_answers_change_no_byte_of_a_model(small, 
         ("train.device", "cuda", r"train\.device is cuda, but torch sees no GPU here"),
     ],
 )
-def test_what_cannot_be_fitted_is_one_sentence_and_the_old_models_stay(
-    small, monkeypatch, key, value, message
-):
+def test_what_cannot_be_fitted_is_told_and_the_old_models_stay(small, monkeypatch, key, value, message):
     before = models("own")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     small.set({key: value})

@@ -35,9 +35,8 @@ def test_damage_in_the_store_is_noticed_and_removed(hello):
     raw_files.link(hello)
     file = raw_files.keep(hello)  # takes the place of the link
     home().write_text("hellO")
-    with pytest.raises(
-        PipelineError, match=r"hello.csv of own was damaged in the store; run `dvc repro -f -s"
-    ):
+    message = r"hello.csv of own was damaged in the store; run `dvc repro -f -s"
+    with pytest.raises(PipelineError, match=message):
         raw_files.stored(file, "own")
     with pytest.raises(PipelineError, match=r"of own is not in the store .*; run `dvc repro -f -s download@"):
         raw_files.stored(file, "own")
@@ -50,9 +49,8 @@ def test_a_linked_file_is_read_where_it_lies_until_it_is_changed(hello):
     assert (file, home().resolve()) == (raw_files.RawFile("hello.csv", HELLO, 5), hello)
     assert raw_files.stored(file, "own") == home()
     hello.write_text("hellO")
-    with pytest.raises(
-        PipelineError, match=rf"hello.csv of own was changed at {hello}; run `dvc repro -f -s download@own`"
-    ):
+    message = rf"hello.csv of own was changed at {hello}; run `dvc repro -f -s download@own`"
+    with pytest.raises(PipelineError, match=message):
         raw_files.stored(file, "own")
     assert hello.read_text() == "hellO"
     assert raw_files.stored(raw_files.link(hello), "own").read_text() == "hellO"

@@ -112,9 +112,7 @@ KINDS = [  # what is damaged, how, and how many files go
 
 
 @pytest.mark.parametrize(("name", "damage", "count"), KINDS)
-def test_mending_removes_wrong_bytes_alone_and_the_commands_do_the_rest(
-    toy, monkeypatch, capsys, name, damage, count
-):
+def test_mending_removes_wrong_bytes_alone_commands_the_rest(toy, monkeypatch, capsys, name, damage, count):
     """DVC itself takes each of these caches for whole, and brings the damage back."""
     monkeypatch.chdir(toy)
     monkeypatch.setenv("PAL_STORE", str(toy / "store"))
