@@ -17,7 +17,7 @@ FUNCTIONS = {
     "simulated": "default simulated bound",
     "persona": "persona asking words corners best_of_n",
     "pickafilter": "pickafilter",
-    "real_people": "real_people care",
+    "real_people": "real_people likings care",
     "scale": "scale large_csv",
     "service": "service",
     "answers": "answers",

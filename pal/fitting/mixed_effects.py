@@ -9,11 +9,15 @@ Shapes used in this module:
     q          distinct questions
     items      items with an effect of their own
     wide       directions that the shared reward reads
-    state      directions along which people differ, such items, and the factor of the shared reward
+    state      directions along which people differ, such items, factors, and that of the shared reward
     users      users
+    factors    factors of people's likings for items
+    padded     items, and a row of zeros for others
+    latent     leading directions of the embeddings
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -30,7 +34,6 @@ from pal.users.gaussian import (
     Gaussian,
     laplace,
     moved,
-    natural_parameters,
     shrunk,
     side_by_side,
     unit_covariance,
@@ -50,8 +53,9 @@ TIE = 0.5  # the label of a tie
 LEAST_TIES, MOST_TIES = 1e-3, 1e3  # of how common they are, where there are some
 START = 0.3  # variance of a direction, and of a residual, in the first round
 FACTORS = (1, 2, 4, 8)  # numbers of factors that are tried
-FACTOR_ROUNDS = 8
-READ_PEOPLE = 2000  # from whom factors are found
+FACTOR_ROUNDS, FACTOR_STEPS = 40, 15  # of EM, and of Newton's method
+FARTHEST = 3.0  # that a person's factors move in one step
+READ_PEOPLE = 5000  # from whom factors are found
 HELD_OUT = 5  # every so many of them tell how many factors
 
 
@@ -79,15 +83,17 @@ def fit_mixed_effects(
         progress: Called after each round with its number and the training loss.
     """
     model, ties = fit_shared_part(head, embeddings, train)
+    if head.item_directions:
+        loadings, told = find_loadings(model, embeddings, train)
+        model.item_table = torch.cat([model.item_table, loadings], 1)
+        model.unknown_table = torch.cat([model.unknown_table, told], 1)
+        model.config = model.config.model_copy(update={"item_directions": model.item_table.shape[1]})
     D = model.state_dim
     centre = torch.zeros(D, dtype=torch.float64)
     centre[-1] = 1.0
     covariance = START * torch.eye(D, dtype=torch.float64)
     population = Gaussian(centre, covariance, torch.tensor([START]).double(), torch.tensor([ties]).double())
     read = population.evidence(model, embeddings, train)
-    if model.config.item_directions:
-        found = find_factors(population, read, train.user)
-        population = replace(population, covariance=covariance + (found @ found.T).double())
     # Their own copy, as each round reads all of them.
     blocks = [_Block(*block) for block in side_by_side(read, train.user, n_users, by_item=True)]
     history, path = [], [population]
@@ -112,73 +118,190 @@ def fit_mixed_effects(
     return Fitted(model, states, mean_log_loss(model, states, embeddings, train), history, population)
 
 
-def find_factors(
-    population: Gaussian, read: Float[Tensor, "n read"], user: Int[Tensor, " n"]
-) -> Float[Tensor, "state factors"]:
-    """What people's states have in common beyond a population in which all numbers vary on their own.
-
-    EM of the whole covariance hardly finds that two items are liked together where few people compared both,
-    and keeps it where it begins with it. Factor analysis finds it (EM: Rubin and Thayer, 1982), on Laplace's
-    approximation to each person's answers, with as many factors as make people who were left out likelier
-    by more than a standard error.
+class Likings(NamedTuple):
+    """Comparisons of two known items, beside what all people like.
 
     Args:
-        population: Where EM would begin.
-        read: Its evidence.
-        user: Whose comparison each is.
+        items: Both items; their number where one is not known.
+        margin: The shared reward of the first less that of the second.
+        label: P(the first is preferred).
+        weight: Of the comparison.
+        user: Whose it is.
+    """
+
+    items: Int[Tensor, "n 2"]
+    margin: Float[Tensor, " n"]
+    label: Float[Tensor, " n"]
+    weight: Float[Tensor, " n"]
+    user: Int[Tensor, " n"]
+
+    def of(self, rows: Tensor) -> "Likings":
+        """Some of them: rows, or a mask."""
+        return Likings(*(column[rows] for column in self))
+
+    def blocks(self) -> Iterator["Likings"]:
+        """All of them, in bounded memory."""
+        for rows in torch.arange(len(self.user), device=self.user.device).split(ROWS_AT_ONCE):
+            yield self.of(rows)
+
+    def apart(self, loadings: Float[Tensor, "padded factors"]) -> Float[Tensor, "n factors"]:
+        """Loadings of the first item less those of the second."""
+        return loadings[self.items[:, 0]] - loadings[self.items[:, 1]]
+
+    def slopes(
+        self, factors: Float[Tensor, "users factors"], apart: Float[Tensor, "n factors"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """First derivative of the log-likelihood in each margin, and minus the second."""
+        chance = torch.sigmoid(self.margin + (apart * factors[self.user]).sum(1))
+        return self.weight * (self.label - chance), self.weight * chance * (1 - chance)
+
+
+def find_loadings(
+    model: LinearModel, embeddings: Embeddings, train: Comparisons
+) -> tuple[Float[Tensor, "items factors"], Float[Tensor, "latent factors"]]:
+    """What people's likings for known items have in common, beyond what all like: loadings of factors.
+
+    Who likes one item likes another, as in collaborative filtering, whatever the embeddings tell of the two:
+    probabilistic matrix factorisation of comparisons, by EM with Laplace's approximation to each person's
+    factors. There are as many factors as foretell what people who were left out say of half of their items,
+    from what they say of the others, better by more than a standard error.
 
     Returns:
-        Loadings of the factors, of none where these do not help.
+        Loadings of known items, and what the model's directions tell of those of other items.
     """
-    some = torch.unique(user)
+    n_items = len(model.item_keys)
+    known = model.known_sides(embeddings, train.questions)[train.question]
+    items = torch.where(known < 0, n_items, known)
+    sides = torch.cat(model.sides(embeddings, train.questions))[:, : model.config.latent]
+    x = sides.new_zeros(n_items + 1, sides.shape[1])
+    x[items.T.flatten()] = sides[torch.cat([train.question, train.question + len(train.questions)])]
+    x = x[:-1]
+    label = torch.ones_like(train.sign) if train.label is None else train.label
+    some = torch.unique(train.user)
     some = some[torch.linspace(0, len(some) - 1, min(len(some), READ_PEOPLE)).long()]
-    rows = torch.isin(user, some).nonzero()[:, 0]
-    evidence = population.total(read[rows], torch.searchsorted(some, user[rows]), len(some)).to(read)
-    D = len(population.centre)
-    shift, precision = natural_parameters(evidence, D)
-    del evidence
-    shift = shift - precision @ population.centre.to(read)
-    # The population's own variances are noise to the factors.
-    noise = torch.eye(D).to(read) + precision @ population.covariance.to(read)
-    solved = torch.linalg.solve(noise, torch.cat([precision, shift[..., None]], 2))
-    shift, precision = solved[..., -1], (solved[..., :-1] + solved[..., :-1].mT) / 2
-    out = torch.arange(len(some), device=user.device) % HELD_OUT == 0
-    best, kept = torch.zeros(int(out.sum())).to(read), 0
+    said = Likings(
+        items,
+        model.question_features(embeddings, train.questions)[:, -1][train.question],
+        torch.where(train.sign > 0, label, 1 - label),
+        torch.ones_like(train.sign) if train.weight is None else train.weight,
+        torch.searchsorted(some, train.user).clamp_max(len(some) - 1),
+    ).of(torch.isin(train.user, some))
+    # Of n items no more than n - 1 comparisons are news, however many are made of their ratings.
+    pairs = torch.bincount(said.user, minlength=len(some))
+    cells = torch.unique(said.user[:, None] * (n_items + 1) + said.items)
+    news = torch.bincount(cells // (n_items + 1), minlength=len(some)) - 1
+    said = said._replace(weight=said.weight * (news / pairs).clamp(0, 1)[said.user])
+    out = said.user % HELD_OUT == 0
+    left_out, kept = said.of(out), 0
+    best = _foretold(left_out, torch.zeros(n_items + 1, 0).to(said.margin))
     for n in FACTORS:
-        loadings = _factors(shift[~out], precision[~out], n)
-        spread = torch.eye(n).to(read) + loadings.T @ precision[out] @ loadings
-        chol = torch.linalg.cholesky(spread)
-        half = torch.linalg.solve_triangular(chol, (shift[out] @ loadings)[..., None], upper=False)[..., 0]
-        likelier = half.square().sum(1) / 2 - chol.diagonal(dim1=1, dim2=2).log().sum(1)
+        likelier = _foretold(left_out, _loadings(said.of(~out), x, n)[0])
         gain = likelier - best
-        error = float(gain.std()) * len(gain) ** 0.5  # of the sum; NaN of one person
-        if not float(gain.sum()) > error:
+        if not float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5:  # NaN of one person
             break
         best, kept = likelier, n
-    return _factors(shift, precision, kept)
+    loadings, told = _loadings(said, x, kept)
+    return loadings[:-1], told
 
 
 def _factors(
-    shift: Float[Tensor, "users state"], precision: Float[Tensor, "users state state"], n: int
-) -> Float[Tensor, "state n"]:
-    """Loadings of n factors by EM, from the directions in which the likelihood rises first."""
-    D = shift.shape[1]
-    seen = precision.diagonal(dim1=1, dim2=2).mean(0).clamp_min(1e-6)
-    scale = (seen.mean() / seen).sqrt()[:, None]
-    rises = (shift.T @ shift / len(shift) - precision.mean(0)) * scale * scale.T
-    rises.fill_diagonal_(0)
-    loadings = START * scale * torch.linalg.eigh(rises)[1][:, D - n :]
-    flat = precision.flatten(1).T
+    said: Likings,
+    loadings: Float[Tensor, "padded factors"],
+    factors: Float[Tensor, "users factors"],
+    steps: int,
+) -> tuple[Float[Tensor, "users factors"], Float[Tensor, "users factors factors"]]:
+    """Each person's factors under a standard normal prior: the mode, by Newton's method, and covariance."""
+    n_users, n = factors.shape
+    for _ in range(steps):
+        gradient, precision = -factors, torch.eye(n).to(factors).flatten().repeat(n_users, 1)
+        for some in said.blocks():
+            apart = some.apart(loadings)
+            slope, curvature = some.slopes(factors, apart)
+            outer = (curvature[:, None, None] * apart[:, :, None] * apart[:, None, :]).flatten(1)
+            gradient = gradient.index_add(0, some.user, slope[:, None] * apart)
+            precision = precision.index_add(0, some.user, outer)
+        precision = precision.view(n_users, n, n)
+        step = torch.linalg.solve(precision, gradient[..., None])[..., 0]
+        factors = factors + step * (FARTHEST / step.norm(dim=1, keepdim=True).clamp_min(FARTHEST))
+    return factors, torch.linalg.inv(precision)
+
+
+def _loadings(
+    said: Likings, x: Float[Tensor, "items latent"], n: int
+) -> tuple[Float[Tensor, "padded factors"], Float[Tensor, "latent factors"]]:
+    """Loadings of n factors by EM, one Newton step of either kind a round; the last row, of no item, is 0.
+
+    Also their prior mean: what the items' places along the embeddings' directions tell of them.
+    """
+    n_users, variance, prior = int(said.user.max()) + 1, 1.0, 1.0
+    factors, told = said.margin.new_zeros(n_users, n), x.new_zeros(x.shape[1], n)
+    loadings = _first_loadings(said, len(x), n_users, n)
+    x = torch.cat([x, torch.zeros_like(x[:1])])
+    eye = torch.eye(n).to(factors)
     for _ in range(FACTOR_ROUNDS if n else 0):
-        spread = torch.linalg.inv(torch.eye(n).to(shift) + loadings.T @ precision @ loadings)
-        mean = (spread @ (shift @ loadings)[..., None])[..., 0]
-        squares = spread + mean[:, :, None] * mean[:, None, :]
-        curvature = (flat @ squares.flatten(1)).view(D, D, n, n).permute(0, 2, 1, 3).reshape(D * n, D * n)
-        curvature.diagonal().add_(1.0)
-        loadings = torch.linalg.solve(curvature, (shift.T @ mean).flatten()[:, None]).view(D, n)
+        factors, spread = _factors(said, loadings, factors, 1)
+        squares = spread + factors[:, :, None] * factors[:, None, :]
+        gradient, curvature = (x @ told - loadings) / variance, torch.zeros_like(loadings).repeat(1, n)
+        for some in said.blocks():
+            apart, user = some.apart(loadings), some.user
+            slope, curved = some.slopes(factors, apart)
+            unsure = (spread[user] @ apart[..., None])[..., 0]
+            rises = slope[:, None] * factors[user] - curved[:, None] * unsure
+            bends = curved[:, None] * squares[user].flatten(1)
+            for side, sign in ((0, 1), (1, -1)):
+                gradient = gradient.index_add(0, some.items[:, side], sign * rises)
+                curvature = curvature.index_add(0, some.items[:, side], bends)
+        curvature = curvature.view(-1, n, n)
+        # Twice, since the two items of a comparison move at once.
+        step = torch.linalg.solve(2 * curvature + eye / variance, gradient[..., None])[..., 0]
+        loadings = torch.cat([(loadings + step)[:-1], torch.zeros_like(loadings[:1])])
+        unknown = torch.linalg.inv(curvature + eye / variance)[:-1].diagonal(dim1=1, dim2=2)
+        spread = torch.linalg.inv(x.T @ x / variance + torch.eye(x.shape[1]).to(x) / prior)
+        told = spread @ (x.T @ loadings) / variance
+        prior = float((told.square() + spread.diagonal()[:, None]).mean())
+        variance = float(((loadings - x @ told)[:-1].square() + unknown).mean())
         # Factors of unit variance again (PX-EM: Liu, Rubin and Wu, 1998).
-        loadings = loadings @ torch.linalg.cholesky(squares.mean(0))
-    return loadings
+        chol = torch.linalg.cholesky(squares.mean(0))
+        loadings, told = loadings @ chol, told @ chol
+        factors = torch.linalg.solve_triangular(chol, factors.T, upper=False).T
+    return loadings, told
+
+
+def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[Tensor, "padded factors"]:
+    """Directions in which the likelihood rises first, where nobody has factors yet."""
+    none, wide = said.margin.new_zeros(n_users, 0), n_items + 1
+    slope, curvature = said.slopes(none, said.margin.new_zeros(len(said.user), 0))
+    rises, bends = slope.new_zeros(n_users * wide), slope.new_zeros(wide * wide)
+    for side, sign in ((0, 1), (1, -1)):
+        rises.index_add_(0, said.user * wide + said.items[:, side], sign * slope)
+        for other, crossed in ((0, sign), (1, -sign)):
+            bends.index_add_(0, said.items[:, side] * wide + said.items[:, other], crossed * curvature)
+    rises, bends = rises.view(n_users, wide)[:, :-1], bends.view(wide, wide)[:-1, :-1]
+    seen = bends.diagonal().clamp_min(1e-6)
+    scale = (seen.mean() / seen).sqrt()[:, None]
+    together = (rises.T @ rises - bends) * scale * scale.T
+    together.fill_diagonal_(0)
+    leading = scale * torch.linalg.eigh(together)[1][:, n_items - n :]
+    return torch.cat([START**2 * (n_items / max(n, 1)) ** 0.5 * leading, torch.zeros_like(leading[:1])])
+
+
+def _foretold(said: Likings, loadings: Float[Tensor, "padded factors"]) -> Float[Tensor, " users"]:
+    """Log-likelihood of what each person says of half of the items, from what they say of the other half."""
+    users, user = torch.unique(said.user, return_inverse=True)
+    said = said._replace(user=user)
+    half, total = (said.items + user[:, None]) % 2, said.margin.new_zeros(len(users))
+    for known in (0, 1):
+        given, asked = said.of((half == known).all(1)), said.of((half != known).all(1))
+        none = loadings.new_zeros(len(users), loadings.shape[1])
+        factors, spread = _factors(given, loadings, none, FACTOR_STEPS)
+        for some in asked.blocks():
+            apart = some.apart(loadings)
+            mean = some.margin + (apart * factors[some.user]).sum(1)
+            variance = (apart[:, None] @ spread[some.user] @ apart[..., None])[:, 0, 0]
+            mean = mean / (1 + torch.pi / 8 * variance).sqrt()
+            loss = some.weight * expected_loss(logistic, mean, some.label)
+            total = total.index_add(0, some.user, -loss)
+    return total
 
 
 class Ridge(NamedTuple):
@@ -323,8 +446,7 @@ def fit_shared_part(
     model.coefficients.copy_((wide.directions.double() @ ridge.coefficients).float())
     model.item_keys.copy_(wide.item_keys[kept])
     model.item_effects.copy_(ridge.effects.float())
-    model.item_places.fill_(len(liked))
-    model.item_places[liked] = torch.arange(len(liked)).float()
+    model.item_table[liked, torch.arange(len(liked))] = 1.0
     return model.eval(), ridge.ties
 
 

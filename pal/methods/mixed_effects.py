@@ -97,7 +97,7 @@ MIXED_EFFECTS_ITEMS = Method(
     "the same, and a liking for each much compared item",
     f"{MIXED_EFFECTS.source}; likings for items that vary together: probabilistic matrix factorisation "
     "(Salakhutdinov and Mnih, 2008)",
-    "The whole covariance of 16 directions and at most 128 items; factors of low rank are where EM begins.",
+    "Of 16 directions, at most 128 items and at most 8 factors of all items the whole covariance is learned.",
     lambda task: learn_mixed_effects(task, latent=16, item_directions=128),
 )
 BT = Method(

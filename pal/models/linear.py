@@ -2,12 +2,14 @@
 
 The mixed-effects model of a comparison (random coefficients; McFadden and Train, 2000) on frozen embeddings:
 
-    reward(c, x) of user u = s_u (r . phi(c, x) + b_x) + w_u . P phi(c, x) + v_ux
+    reward(c, x) of user u = s_u (r . phi(c, x) + b_x) + w_u . P phi(c, x) + v_u . t_x
 
 with r the shared coefficients, b_x an effect of each item that training knew, P the leading principal
-directions, v_ux the user's own liking for each of the items that are compared most, and (w_u, v_u, s_u) the
-user's state: for someone of whom nothing is known w and v are near 0 and s near 1. Likings for items vary
-together, so that those for some tell of others, as in collaborative filtering.
+directions, and (w_u, v_u, s_u) the user's state: for someone of whom nothing is known w and v are near 0 and
+s near 1. t_x is a row of `item_table`: a column for each of the items that are compared most, by which a user
+may like one more than others do, and the loadings of factors, by which likings for some items tell of others,
+as in collaborative filtering. Of an item that training did not know, its directions tell the loadings
+(`unknown_table`).
 
 Shapes used in this module:
     n           responses
@@ -15,7 +17,7 @@ Shapes used in this module:
     items       items with an effect of their own
     dim         width of phi
     directions  leading directions along which people may differ
-    state       directions, items that are directions of their own, and the factor of the shared part
+    state       directions, columns of the table of items, and the factor of the shared part
 """
 
 import torch
@@ -69,7 +71,8 @@ class LinearModel(LinearInState):
             "key_directions": (response_dim, KEYS),
             "item_keys": (config.known_items, KEYS),
             "item_effects": (config.known_items,),
-            "item_places": (config.known_items,),  # among the item directions; their number where it has none
+            "item_table": (config.known_items, config.item_directions),
+            "unknown_table": (config.latent, config.item_directions),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
@@ -189,11 +192,11 @@ class LinearModel(LinearInState):
         """What a state is multiplied by: the response along each direction, and its shared reward."""
         phi = self._phi(prompts, responses, prompt)
         known = self.known_item(responses)
-        effect = torch.cat([self.item_effects, self.item_effects.new_zeros(1)])[known]
-        n = self.config.item_directions
-        place = torch.cat([self.item_places, self.item_places.new_full((1,), n)])[known].long().clamp(0, n)
-        own = F.one_hot(place, n + 1)[:, :n].to(phi)
-        return torch.cat([phi @ self.directions, own, (phi @ self.coefficients + effect)[:, None]], 1)
+        along = phi @ self.directions
+        # A row of zeros for what is not known, -1.
+        effect, own = F.pad(self.item_effects, (0, 1))[known], F.pad(self.item_table, (0, 0, 0, 1))[known]
+        own = torch.where(known[:, None] < 0, along @ self.unknown_table, own)
+        return torch.cat([along, own, (phi @ self.coefficients + effect)[:, None]], 1)
 
     @override
     def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q state"]:

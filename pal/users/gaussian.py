@@ -31,7 +31,7 @@ from pal.errors import PalError
 from pal.models.base import PreferenceModel, expected_answer, feature_blocks
 from pal.users.population import Population, Posterior
 
-STEPS = 12  # of Newton's method at most; it stops where no margin moves by more than CLOSE
+STEPS = 100  # of Newton's method at most; it stops where no margin moves by more than CLOSE
 CLOSE = 1e-3
 LONGEST_STEP = 5.0  # of a margin in one step, which keeps Newton's method from overshooting
 SAMPLES = 128  # states that stand for a Gaussian where something is averaged over it

@@ -7,7 +7,7 @@ import torch
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.fitting.mixed_effects import find_factors, fit_ridge, fit_shared_part
+from pal.fitting.mixed_effects import find_loadings, fit_ridge, fit_shared_part
 from pal.fitting.trainer import fit
 from pal.models.base import margins
 from pal.serving.reward_model import RewardModel
@@ -120,12 +120,12 @@ def test_products_find_a_taste_that_depends_on_the_prompt():
 
 @pytest.mark.parametrize(("strength", "factors"), [(2.0, 1), (0.0, 0)])
 def test_likings_that_vary_together_are_found_where_few_compare_the_same_two_items(strength, factors):
-    """Each of 400 people compares 6 of 60 items; those of one half are liked together, or likings are alike."""
+    """Each of 400 people compares 8 of 60 items; those of one half are liked together, or likings are alike."""
     generator = torch.Generator().manual_seed(0)
     x, kind = torch.randn(60, 4, generator=generator), torch.sign(torch.randn(60, generator=generator))
     liking = strength * torch.outer(torch.randn(400, generator=generator), kind)
-    seen = torch.stack([torch.randperm(60, generator=generator)[:6] for _ in liking])
-    pairs = torch.combinations(torch.arange(6))
+    seen = torch.stack([torch.randperm(60, generator=generator)[:8] for _ in liking])
+    pairs = torch.combinations(torch.arange(8))
     user = torch.arange(400).repeat_interleave(len(pairs))
     rows = seen[:, pairs].flatten(0, 1)
     margin = liking[user, rows[:, 0]] - liking[user, rows[:, 1]]
@@ -135,10 +135,29 @@ def test_likings_that_vary_together_are_found_where_few_compare_the_same_two_ite
     embeddings = Embeddings(torch.zeros(0, 0), x)
     head, _ = preset("ours", "linear", head={"latent": 4, "item_directions": 60})
     model, _ = fit_shared_part(head, embeddings, train)
-    size = model.state_dim
-    alone = Gaussian(torch.eye(size)[-1], 0.3 * torch.eye(size), torch.full((1,), 0.3))
-    found = find_factors(alone, alone.evidence(model, embeddings, train), user)
-    assert found.shape == (size, factors)
+    found, _ = find_loadings(model, embeddings, train)
+    assert found.shape == (60, factors)
     if factors:
-        own = model.item_places[model.known_item(x)].long()
-        assert torch.corrcoef(torch.stack([found[4 + own, 0], kind]))[0, 1].abs() > 0.95
+        own = model.known_item(x)
+        assert torch.corrcoef(torch.stack([found[own, 0], kind]))[0, 1].abs() > 0.95
+
+
+def test_loadings_of_a_new_item_are_what_its_embedding_tells():
+    """Of 400 people half like what the other half dislikes; the first number of an item tells which, in part."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 6, generator=generator)
+    liking = torch.outer(
+        1.0 - 2 * (torch.arange(400) % 2), 2 * x[:, 0] + torch.randn(100, generator=generator)
+    )
+    seen = torch.stack([torch.randperm(80, generator=generator)[:12] for _ in liking])  # the last 20 are new
+    user = torch.arange(400).repeat_interleave(6)
+    rows = seen.view(-1, 2)
+    ahead = liking[user, rows[:, 0]] > liking[user, rows[:, 1]]
+    sides = torch.where(ahead[:, None], rows, rows.flip(1))
+    train = Comparisons.from_pairs(user=user, prompt=None, chosen=sides[:, 0], rejected=sides[:, 1])
+    embeddings = Embeddings(torch.zeros(0, 0), x)
+    model = fitted(embeddings, train, 400, head={"latent": 6, "item_directions": 1}).head
+    read = model.read(x[:0], x, torch.zeros(100, dtype=torch.long))
+    loading = read[:, 7]  # after six directions and an item's own
+    assert torch.corrcoef(torch.stack([loading[80:], x[80:, 0]]))[0, 1].abs() > 0.95
+    assert torch.corrcoef(torch.stack([loading[:80], liking[0, :80]]))[0, 1].abs() > 0.95

@@ -82,7 +82,7 @@ def test_likings_for_items_are_recovered_where_embeddings_do_not_tell_them():
     kind = torch.sign(draws(ITEMS))
     truth = 1.5 * torch.outer(1.0 - 2 * GROUP, kind)
     learned, rewards = found("mixed_effects_items", task(truth))
-    assert learned.fitted.head.config.item_directions == ITEMS
+    assert learned.fitted.head.config.item_directions == ITEMS + 1
     assert agreement(rewards, truth) > 0.8
     assert agreement(found("mixed_effects", task(truth))[1], truth) < 0.5
 
