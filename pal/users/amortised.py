@@ -69,9 +69,21 @@ class Amortised(NormalPopulation):
     def evidence_size(self) -> int:
         return len(self.reads) + 1
 
-    def read(self, turned: Float[Tensor, "n state"]) -> Float[Tensor, "n hidden"]:
-        """What the network reads of questions that are turned so that the chosen response is the first."""
-        return torch.relu(turned @ self.reads[:, :-1].T + self.reads[:, -1])
+    def read(
+        self,
+        turned: Float[Tensor, "n state"],
+        label: Float[Tensor, " n"] | None,
+        weight: Float[Tensor, " n"],
+    ) -> Float[Tensor, "n evidence"]:
+        """What the network reads of answers, whose features are turned to the chosen response."""
+
+        def layer(x: Float[Tensor, "n state"]) -> Float[Tensor, "n hidden"]:
+            return torch.relu(x @ self.reads[:, :-1].T + self.reads[:, -1])
+
+        read = layer(turned)
+        if label is not None:
+            read = label[:, None] * read + (1 - label[:, None]) * layer(-turned)
+        return torch.cat([read, torch.ones_like(read[:, :1])], 1) * weight[:, None]
 
     @override
     def evidence(
@@ -84,12 +96,8 @@ class Amortised(NormalPopulation):
         blocks = [torch.zeros(0, self.evidence_size)]
         for block, features, row in feature_blocks(model, embeddings, comparisons):
             turned = features.index_select(0, row) * block.sign[:, None]
-            read = self.read(turned)
-            if block.label is not None:
-                label = block.label[:, None]
-                read = label * read + (1 - label) * self.read(-turned)
             weight = torch.ones_like(block.sign) if block.weight is None else block.weight
-            blocks.append(torch.cat([read, torch.ones_like(read[:, :1])], 1) * weight[:, None])
+            blocks.append(self.read(turned, block.label, weight))
         return torch.cat(blocks)
 
     def belief(

@@ -4,8 +4,8 @@ The information that an answer is expected to bring is the entropy of the predic
 entropy given the user's state, H(mean p) - mean H(p), with p the probability of an answer at each state that
 the user may have.
 
-Shapes: q candidate questions, points (states that the user may have), outcomes (joint answers to the questions
-chosen so far: two to their number), users who are asked, rounds of questions to each.
+Shapes: q candidate questions, points (states that the user may have), outcomes (joint answers to the
+questions chosen so far: two to their number), users who are asked, rounds of questions to each.
 """
 
 from typing import NamedTuple
@@ -75,7 +75,7 @@ def choose_together(
     """A set of `n` questions to ask at once, chosen greedily by the information that each adds, exactly.
 
     Two questions that ask the same tell hardly more than one. The information of a set is submodular, so this
-    greedy choice is within a factor 1 - 1/e of the best set (Nemhauser et al. 1978). More than 10 are refused.
+    greedy choice is within a factor 1 - 1/e of the best set (Nemhauser et al. 1978). `n` is at most 10.
     """
     if not 1 <= n <= MOST_TOGETHER:
         raise PalError(f"n must be 1 to {MOST_TOGETHER} for questions asked together, got {n}")
