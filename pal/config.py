@@ -16,12 +16,10 @@ from pal.errors import PalError, shorten
 
 def _number(value: Any) -> Any:
     """Read 5e-3 as a number: YAML 1.1 makes it a string where YAML 1.2 does not."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def member_of(package: str, registry: str) -> Callable[[Any], Any]:
@@ -80,21 +78,17 @@ class HeadConfig(Config):
 
     model: Annotated[str, BeforeValidator(member_of("pal.models", "MODELS"))] = Field(
         "B",
-        description=(
-            "A: fixed ideal points. B: ideal points that are functions of the prompt. point: an ideal point "
-            "of each person's own. linear: one linear reward, and each person's deviation from it. routed: "
-            "linear rewards whose weights depend on the prompt too. general: one preference for all, cycles "
-            "allowed."
-        ),
+        description="A: fixed ideal points. B: ideal points that are functions of the prompt. point: an "
+        "ideal point of each person's own. linear: one linear reward, and each person's deviation from it. "
+        "routed: linear rewards whose weights depend on the prompt too. general: one preference for all, "
+        "cycles allowed.",
     )
     K: int = Field(3, ge=1, description="Prototypes shared by all users; 1 gives everyone the same reward.")
     latent: int = Field(16, ge=1, description="Width of the preference space.")
     inputs: Literal["response", "prompt_and_response", "products"] = Field(
         "response",
-        description=(
-            "Model A: f reads the response alone, or prompt and response side by side. linear: the response "
-            "alone, or also the products of the leading directions of prompt and response."
-        ),
+        description="Model A: f reads the response alone, or prompt and response side by side. linear: the "
+        "response alone, or also the products of the leading directions of prompt and response.",
     )
     known_items: int = Field(
         0, ge=0, description="linear: items with an effect of their own; the fit sets it."
@@ -102,14 +96,11 @@ class HeadConfig(Config):
     item_directions: int = Field(
         0,
         ge=0,
-        description=(
-            "linear: of these, how many of the most compared are each a direction along which people differ; "
-            "the fit adds factors of people's likings for all of them."
-        ),
+        description="linear: of these, how many of the most compared are each a direction along which "
+        "people differ; the fit adds factors of people's likings for all of them.",
     )
     normalise_inputs: bool = Field(
-        False,
-        description="Bring what f and g_k read to unit length first; embeddings are stored raw.",
+        False, description="Bring what f and g_k read to unit length first; embeddings are stored raw."
     )
     hidden_layers: int = Field(1, ge=0, description="Hidden layers of f and of each g_k; 0 is one matrix.")
     hidden: int = Field(16, ge=0, description="Width of the hidden layers; 0 takes that of the latent space.")
@@ -121,28 +112,23 @@ class HeadConfig(Config):
     )
     dropout: Share = Field(0.0, description="Share of hidden units dropped in training.")
     dropout_first: bool = Field(
-        False,
-        description="Dropout before the activation, as in the authors' code, in place of after it.",
+        False, description="Dropout before the activation, as in the authors' code, in place of after it."
     )
     distance: Literal["squared", "l2"] = Field(
         "squared", description="Model A: squared Euclidean distance, or its root."
     )
     prototypes: Literal["latent", "input", "projected"] = Field(
         "latent",
-        description=(
-            "Model A: prototypes are mixed in the preference space (latent: a = Pw), "
-            "before f (input: a = f(Pw)), or after f (projected: a = f(P)w)."
-        ),
+        description="Model A: prototypes are mixed in the preference space (latent: a = Pw), before f "
+        "(input: a = f(Pw)), or after f (projected: a = f(P)w).",
     )
     similarity: Literal["cosine", "inner"] = Field(
         "cosine", description="Model B: cosine of response and ideal point, or their inner product."
     )
     normalise: Literal["mixed", "each"] = Field(
         "each",
-        description=(
-            "Model B, cosine: bring the mixed ideal point to unit length, or each prototype before mixing, "
-            "which keeps the reward linear in the weights."
-        ),
+        description="Model B, cosine: bring the mixed ideal point to unit length, or each prototype before "
+        "mixing, which keeps the reward linear in the weights.",
     )
     scale: Positive = Field(10.0, description="Model B, cosine: what the cosine is multiplied by, at first.")
     learn_scale: bool = Field(False, description="Whether that scale is learned (kept at most 100).")
@@ -153,43 +139,33 @@ class FitConfig(Config):
 
     objective: Annotated[str, BeforeValidator(member_of("pal.fitting", "OBJECTIVES"))] = Field(
         "pal",
-        description=(
-            "pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a "
-            "latent class over points of the simplex, whose posterior gives the weights. marginal: people's "
-            "deviations normal, their covariance by EM (model linear)."
-        ),
+        description="pal: the paper's loss per comparison, free simplex weights per user. mixture: each "
+        "user a latent class over points of the simplex, whose posterior gives the weights. marginal: "
+        "people's deviations normal, their covariance by EM (model linear).",
     )
     population: Annotated[str, BeforeValidator(member_of("pal.users", "POPULATIONS"))] = Field(
         "points",
-        description=(
-            "Where users' states are expected, which locates new users: points (at most 128 of the seen "
-            "users' states), or gaussian (normal, for models that are linear in the state)."
-        ),
+        description="Where users' states are expected, which locates new users: points (at most 128 of the "
+        "seen users' states), or gaussian (normal, for models that are linear in the state).",
     )
     grid_points: int = Field(
         40,
         ge=0,
-        description=(
-            "mixture: users stand at points of the finest regular grid of the simplex with at most so many; "
-            "0: at the prototypes alone, one prototype per user, which identifies K."
-        ),
+        description="mixture: users stand at points of the finest regular grid of the simplex with at most "
+        "so many; 0: at the prototypes alone, one prototype per user, which identifies K.",
     )
     loss: Literal["logistic", "hinge", "smooth_hinge"] = Field(
         "logistic", description="Loss of a margin; mixture: logistic."
     )
     weighting: Literal["comparisons", "users"] = Field(
         "comparisons",
-        description=(
-            "What counts alike in the loss: every comparison, or every user, whose comparisons then share a "
-            "weight of one."
-        ),
+        description="What counts alike in the loss: every comparison, or every user, whose comparisons then "
+        "share a weight of one.",
     )
     bound_loss: Annotated[Number, Field(ge=0)] = Field(
         0.0,
-        description=(
-            "Factor of the authors' bound loss, the sum over a batch of how far ideal points lie outside a "
-            "ball; 0 leaves it out."
-        ),
+        description="Factor of the authors' bound loss, the sum over a batch of how far ideal points lie "
+        "outside a ball; 0 leaves it out.",
     )
     bound: Positive = Field(4.0, description="Radius of that ball.")
     optimiser: Literal["adamw", "adam"] = Field(
@@ -205,10 +181,8 @@ class FitConfig(Config):
     )
     weights_start: Literal["even", "random"] = Field(
         "even",
-        description=(
-            "pal: where the users' weights start: an even mix of the prototypes, or the softmax of standard "
-            "normal numbers, as in the authors' code."
-        ),
+        description="pal: where the users' weights start: an even mix of the prototypes, or the softmax of "
+        "standard normal numbers, as in the authors' code.",
     )
     schedule: Literal["one_cycle", "constant"] = Field(
         "one_cycle", description="Learning rates over the run: one cycle up and down, or constant."
@@ -217,48 +191,37 @@ class FitConfig(Config):
     max_steps: int = Field(
         0,
         ge=0,
-        description=(
-            "Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least one, "
-            "with about as many validations; 0: no bound."
-        ),
+        description="Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least "
+        "one, with about as many validations; 0: no bound.",
     )
     batch_size: int = Field(
-        1024,
-        ge=0,
-        description="Comparisons a step (mixture: whole users with about as many); 0 takes all.",
+        1024, ge=0, description="Comparisons a step (mixture: whole users with about as many); 0 takes all."
     )
     shuffle: Literal["comparisons", "prompts"] = Field(
         "comparisons",
-        description=(
-            "Order within an epoch: comparisons at random, or prompts at random, each with its comparisons "
-            "together, so that a batch meets fewer items and costs less; mixture: users at random."
-        ),
+        description="Order within an epoch: comparisons at random, or prompts at random, each with its "
+        "comparisons together, so that a batch meets fewer items and costs less; mixture: users at random.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description=(
-            "Precision of f and g_k in training; bfloat16 pays for wide layers where the chip multiplies it. "
-            "Losses, optimiser, validation and scores stay float32."
-        ),
+        description="Precision of f and g_k in training; bfloat16 pays for wide layers where the chip "
+        "multiplies it. Losses, optimiser, validation and scores stay float32.",
     )
     anneal: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.4, description="mixture: share of the run over which the inverse temperature rises to 1."
     )
     annealing_schedule: Literal["linear", "geometric"] = Field(
         "linear",
-        description=(
-            "mixture: how that temperature rises: by the same amount each step, or by the same factor, which "
-            "suits users with hundreds of answers, whose classes form too early under the linear schedule."
-        ),
+        description="mixture: how that temperature rises: by the same amount each step, or by the same "
+        "factor, which suits users with hundreds of answers, whose classes form too early under the linear "
+        "schedule.",
     )
     start_answers: Positive = Field(
-        2.0,
-        description="mixture: how many of a user's answers count at the start; in the end all do.",
+        2.0, description="mixture: how many of a user's answers count at the start; in the end all do."
     )
     validate_every: int = Field(1, ge=1, description="Epochs between validations.")
     best_by: Literal["accuracy", "loss"] = Field(
-        "accuracy",
-        description="What the best epoch on the validation comparisons is chosen by.",
+        "accuracy", description="What the best epoch on the validation comparisons is chosen by."
     )
     patience: int = Field(
         0, ge=0, description="Validations without a better one before stopping early; 0: never."
@@ -281,23 +244,14 @@ class FitConfig(Config):
         return 1.0 if self.weights_start == "random" else 0.01
 
     def inverse_temperature(self, start: float, done: float) -> float:
-        """The inverse temperature of `mixture`, from `start` up to 1.
-
-        Args:
-            start: Where it starts, in (0, 1].
-            done: Share of the run that is over.
-        """
+        """The inverse temperature of `mixture` after this share of the run: from `start` up to 1."""
         if done >= self.anneal:
             return 1.0
         share = done / self.anneal
         return start ** (1 - share) if self.annealing_schedule == "geometric" else start + (1 - start) * share
 
     def epochs_and_validation_interval(self, n_batches: int) -> tuple[int, int]:
-        """Epochs to run, and epochs between validations.
-
-        Args:
-            n_batches: Steps of one epoch.
-        """
+        """Epochs to run, and epochs between validations, where an epoch has this many steps."""
         if not self.max_steps or self.epochs * n_batches <= self.max_steps:
             return self.epochs, self.validate_every
         epochs = max(1, self.max_steps // n_batches)
@@ -305,11 +259,9 @@ class FitConfig(Config):
 
 
 def explain(error: ValidationError, tags: Collection[str] = ()) -> str:
-    """Put a validation error's first complaint into a sentence: which option, what is allowed, what came.
+    """A validation error's first complaint as a sentence: which option, what is allowed, what came.
 
-    Args:
-        error: What pydantic raised.
-        tags: Names of alternatives that pydantic puts into the place of an error; they are no options.
+    `tags` are names of alternatives that pydantic puts into the place of an error; they are no options.
     """
     first = error.errors(include_url=False)[0]
     name = ".".join(str(key) for key in first["loc"] if key not in tags) or error.title
@@ -320,125 +272,78 @@ def explain(error: ValidationError, tags: Collection[str] = ()) -> str:
         return f"{name} is missing; every option must be set"
     if kind == "value_error":
         return str(context["error"])
-    allowed = {
-        "literal_error": lambda: f"one of {context['expected'].replace(' or ', ', ')}",
-        "greater_than_equal": lambda: f"at least {context['ge']:g}",
-        "greater_than": lambda: f"above {context['gt']:g}",
-        "less_than_equal": lambda: f"at most {context['le']:g}",
-        "less_than": lambda: f"below {context['lt']:g}",
-        "int_type": lambda: "a whole number",
-        "float_type": lambda: "a number",
-        "bool_type": lambda: "true or false",
-        "string_type": lambda: "text",
-        "string_too_short": lambda: "text, not empty",
-        "string_pattern_mismatch": lambda: f"text of the form {context['pattern']}",
-        "list_type": lambda: "a list",
-        "too_short": lambda: f"a list of at least {context['min_length']}",
-        "too_long": lambda: f"a list of at most {context['max_length']}",
-        "dict_type": lambda: "a map of options",
-        "model_type": lambda: "a map of options",
-    }.get(kind, lambda: first["msg"].removeprefix("Input should be "))
-    return f"{name} must be {allowed()}, got {shorten(got)}"
+    if kind in _ALLOWED:
+        allowed = _ALLOWED[kind].format_map(context)
+    else:
+        allowed = first["msg"].removeprefix("Input should be ")
+    if kind == "literal_error":
+        allowed = allowed.replace(" or ", ", ")
+    return f"{name} must be {allowed}, got {shorten(got)}"
 
 
-# Options that differ from the defaults above, by preset and model. `paper` is what the text states (D4, D6,
-# D8, D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides. `authors` is that
-# code: three linear layers (D9), AdamW on batches of 16,384 with the bound loss (D13, D14), plain distances
-# (D4), the least validation loss kept. `ours` was found on validation comparisons of the simulation and of
-# Persona alone.
+_ALLOWED = {  # by kind of pydantic's error
+    "literal_error": "one of {expected}",
+    "greater_than_equal": "at least {ge:g}", "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}", "less_than": "below {lt:g}",
+    "int_type": "a whole number", "float_type": "a number", "bool_type": "true or false",
+    "string_type": "text", "string_too_short": "text, not empty",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "list_type": "a list", "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "dict_type": "a map of options", "model_type": "a map of options",
+}  # fmt: skip
+
+
+# Options of head and fit that differ from the defaults above, by preset and model. `paper` is what the text
+# states (D4, D6, D8, D13, D14); where it is silent (batch size, the toy's loss) the authors' code decides.
+# `authors` is that code: three linear layers (D9), AdamW on batches of 16,384 with the bound loss (D13, D14),
+# plain distances (D4), the least validation loss kept. `ours` was found on validation comparisons of the
+# simulation and of Persona alone.
+_PAPER = {"optimiser": "adam", "weights_learning_rate": 5e-3, "schedule": "constant"}
+_PAPER_B = {"normalise": "mixed", "scale": 1 / 0.07, "learn_scale": True}
 _AUTHORS_HEAD = {"hidden_layers": 2, "hidden": 0, "dropout": 0.5, "dropout_first": True}
 _AUTHORS_FIT = {
-    "learning_rate": 1e-4,
-    "weight_decay": 1e-2,
-    "weights_learning_rate": 5e-3,
-    "weights_start": "random",
-    "bound_loss": 1.0,
-    "bound": 4.0,
-    "schedule": "constant",
-    "epochs": 50,
-    "batch_size": 16_384,
+    "learning_rate": 1e-4, "weight_decay": 1e-2, "weights_learning_rate": 5e-3, "weights_start": "random",
+    "bound_loss": 1.0, "bound": 4.0, "schedule": "constant", "epochs": 50, "batch_size": 16_384,
     "best_by": "loss",
-}
+}  # fmt: skip
 _PRESETS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("ours", "A"): (
         {"hidden_layers": 0, "bias": False},
-        {
-            "learning_rate": 0.02,
-            "weights_learning_rate": 0.1,
-            "weight_decay": 0.0,
-            "epochs": 100,
-            "batch_size": 1000,
-            "validate_every": 10,
-        },
+        {"learning_rate": 0.02, "weights_learning_rate": 0.1, "weight_decay": 0.0, "epochs": 100,
+         "batch_size": 1000, "validate_every": 10},
     ),
     ("ours", "B"): (
         {"similarity": "inner", "dropout": 0.3},
-        {
-            "objective": "mixture",
-            "weight_decay": 0.3,
-            "epochs": 300,
-            "batch_size": 200_000,
-            "validate_every": 25,
-            "restarts": 2,
-        },
+        {"objective": "mixture", "weight_decay": 0.3, "epochs": 300, "batch_size": 200_000,
+         "validate_every": 25, "restarts": 2},
     ),
     ("ours", "linear"): ({"K": 1, "latent": 64}, {"objective": "marginal", "population": "gaussian"}),
     ("paper", "A"): (
         {"hidden_layers": 0, "bias": False, "distance": "l2", "prototypes": "input"},
-        {
-            "loss": "hinge",
-            "optimiser": "adam",
-            "learning_rate": 5e-4,
-            "weight_decay": 1e-3,
-            "weights_learning_rate": 5e-3,
-            "schedule": "constant",
-            "epochs": 1000,
-            "validate_every": 10,
-        },
+        {**_PAPER, "loss": "hinge", "learning_rate": 5e-4, "weight_decay": 1e-3, "epochs": 1000,
+         "validate_every": 10},
     ),
     ("paper", "B"): (
-        {
-            "dropout": 0.5,
-            "dropout_first": True,
-            "normalise": "mixed",
-            "scale": 1 / 0.07,
-            "learn_scale": True,
-        },
-        {
-            "optimiser": "adam",
-            "learning_rate": 1e-4,
-            "weight_decay": 1e-2,
-            "weights_learning_rate": 5e-3,
-            "schedule": "constant",
-            "epochs": 10,
-            "batch_size": 256,
-        },
+        {**_PAPER_B, "dropout": 0.5, "dropout_first": True},
+        {**_PAPER, "learning_rate": 1e-4, "weight_decay": 1e-2, "epochs": 10, "batch_size": 256},
     ),
     ("authors", "A"): (
-        {**_AUTHORS_HEAD, "distance": "l2", "prototypes": "input"},
-        {**_AUTHORS_FIT, "loss": "hinge"},
+        {**_AUTHORS_HEAD, "distance": "l2", "prototypes": "input"}, {**_AUTHORS_FIT, "loss": "hinge"},
     ),
-    ("authors", "B"): (
-        {**_AUTHORS_HEAD, "normalise": "mixed", "scale": 1 / 0.07, "learn_scale": True},
-        {**_AUTHORS_FIT, "scale_learning_rate": 0.1},
-    ),
-}
-
+    ("authors", "B"): ({**_AUTHORS_HEAD, **_PAPER_B}, {**_AUTHORS_FIT, "scale_learning_rate": 0.1}),
+}  # fmt: skip
 PRESETS = tuple(dict.fromkeys(name for name, _ in _PRESETS))
 
 
 def preset(
-    name: str,
-    model: Any,
-    *,
-    head: dict[str, Any] | None = None,
-    fit: dict[str, Any] | None = None,
+    name: str, model: Any, *, head: dict[str, Any] | None = None, fit: dict[str, Any] | None = None
 ) -> tuple[HeadConfig, FitConfig]:
-    """The options of a preset, with some set otherwise.
+    """The options of a preset, but for those of head and fit that are given.
 
     Args:
         name: `paper`, the text's hyper-parameters; `authors`, their released code's; or `ours`.
-        model: A or B.
+        model: One of `pal.models.MODELS`; other ones than A and B have few options that differ.
         head: Options of `HeadConfig` that differ from the preset.
         fit: Options of `FitConfig` that differ from the preset.
 
@@ -449,7 +354,5 @@ def preset(
     if name not in PRESETS:
         raise PalError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
     head_options, fit_options = _PRESETS.get((name, model), ({}, {}))  # the defaults, for further models
-    return (
-        HeadConfig.from_options(**{"model": model, **head_options, **(head or {})}),
-        FitConfig.from_options(**{**fit_options, **(fit or {})}),
-    )
+    chosen = HeadConfig.from_options(**{"model": model, **head_options, **(head or {})})
+    return chosen, FitConfig.from_options(**{**fit_options, **(fit or {})})

@@ -112,12 +112,7 @@ class Description:
 
 
 def describe(
-    model: Any,
-    responses: Any,
-    prompts: Any = None,
-    *,
-    user: Any = None,
-    number: int = 8,
+    model: Any, responses: Any, prompts: Any = None, *, user: Any = None, number: int = 8
 ) -> list[Description]:
     """Say in words what a model's prototypes or main directions, or one person, like beyond the average.
 

@@ -114,10 +114,7 @@ def outside_hull(
 
 
 def one_state_for_all(
-    head: PreferenceModel,
-    states: Float[Tensor, "users state"],
-    embeddings: Embeddings,
-    train: Comparisons,
+    head: PreferenceModel, states: Float[Tensor, "users state"], embeddings: Embeddings, train: Comparisons
 ) -> Float[Tensor, "1 state"] | None:
     """The state, of those where users are, that fits all training answers best each with their own care.
 
