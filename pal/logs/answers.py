@@ -366,9 +366,8 @@ def find_pictures(log: Log, sides: list[str]) -> dict[str, Path]:
     pictures: dict[str, Path] = {}
     root = log.table.folder.resolve()
     for cells in (log.pairs[side] for side in sides if log.pairs[side].dtype == pl.String):
-        problems = {
-            cell: _path_problem(cell, root) for cell in cells.drop_nulls().unique(maintain_order=True)
-        }
+        distinct = cells.drop_nulls().unique(maintain_order=True)
+        problems = {cell: _path_problem(cell, root) for cell in distinct}
         if first := next(filter(None, problems.values()), None):
             wrong = [cell for cell, problem in problems.items() if problem == first]
             log.refuse(cells.name, cells.is_in(wrong), first)

@@ -153,12 +153,9 @@ def _shape(
         label = {"label": label} if (label := find("label")) else {}
         return Columns("pair", {**roles, "chosen": chosen, "rejected": rejected, **label})
     marks, responses = _several(given, free, STEMS)
-    listed = find("responses") if not responses else None
-    if listed and not _looks_listed(table, listed):
-        listed = None
-    if responses or listed:
-        if listed:
-            roles = {**roles, "responses": listed}
+    listed = not responses and find("responses")
+    if responses or (listed and _looks_listed(table, listed)):
+        roles = roles if responses else {**roles, "responses": listed}
         winner = next((c for c in [find("winner")] if c and c not in responses), None)
         ranking = find("ranking")
         if ranking and (ranking in given.values() or not winner):
@@ -224,13 +221,9 @@ def _user(table: Table, free: Mapping[str, str]) -> str:
     first, *others = found
     if first == "user_id":
         return first
-    n = table.frame[first].n_unique()
-    other = [
-        each
-        for each in others
-        if not n == table.frame[each].n_unique() == table.frame.select(first, each).n_unique()
-    ]
-    if other:
+    frame, n = table.frame, table.frame[first].n_unique()
+    sizes = {each: (frame[each].n_unique(), frame.select(first, each).n_unique()) for each in others}
+    if other := [each for each, both in sizes.items() if both != (n, n)]:
         raise PalError(
             f"{table.source} has several columns that could be the user, {_listed([first, *other])}; say "
             f"which by --columns 'user_id={first}'", column=first,
@@ -314,9 +307,8 @@ def _at(frame: pl.DataFrame, path: str) -> pl.Series:
     steps = re.findall(r"\[\]|[^\[\].]+", path[len(start) :])
     if not steps:
         return frame[start]
-    return pl.Series(
-        path, [as_text(_walk(parsed_json(cell), steps)) for cell in frame[start]], dtype=pl.String
-    )
+    texts = [as_text(_walk(parsed_json(cell), steps)) for cell in frame[start]]
+    return pl.Series(path, texts, dtype=pl.String)
 
 
 def _walk(value: Any, steps: list[str]) -> Any:

@@ -145,12 +145,9 @@ def read_log(
     """
     if ties not in ("drop", "keep"):
         raise PalError(f"--ties must be drop or keep, got {ties!r}")
-    preset = None
-    if isinstance(source, str):
-        preset, source = find_preset(source)
-    elif isinstance(source, Files):
-        preset, _ = find_preset(source.source)
-    table = read(source)
+    named = source.source if isinstance(source, Files) else source
+    preset, place = find_preset(named) if isinstance(named, str) else (None, source)
+    table = read(source if isinstance(source, Files) else place)
     if preset:
         columns = parse_columns(preset.columns) | dict(columns or {})
         values = preset.values | dict(values or {})
@@ -169,18 +166,15 @@ def read_log(
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
     frame = MAKE[found.shape](Rows(frame, found, values or {}, seed, said))
-    frame = _with_missing(
-        frame, label=pl.lit(1.0), first=pl.lit(None, pl.Boolean), timestamp=NO_TEXT, split=NO_TEXT
-    )
+    texts = {"timestamp": NO_TEXT, "split": NO_TEXT}
+    frame = _with_missing(frame, label=pl.lit(1.0), first=pl.lit(None, pl.Boolean), **texts)
     pairs, rejected = _keep(frame, ties)
-    if table.rejected:
-        lost = pl.DataFrame(table.rejected, schema=rejected.schema, orient="row")
-        rejected = pl.concat([lost, rejected])
+    lost = pl.DataFrame(table.rejected, schema=rejected.schema, orient="row")
+    rejected = pl.concat([lost, rejected])
     if pairs.is_empty():
-        reasons = ", ".join(f"{n:,} {why}" for why, n in rejected["reason"].value_counts().iter_rows())
-        raise PalError(
-            f"{table.source} must hold a comparison that tells something, got none ({reasons or said[-1]})"
-        )
+        counts = rejected["reason"].value_counts(sort=True).iter_rows()
+        why = ", ".join(f"{n:,} {reason}" for reason, n in counts) or said[-1]
+        raise PalError(f"{table.source} must hold a comparison that tells something, got none ({why})")
     pairs = _with_times(_with_people(pairs, user_ids, said), found, said)
     if not found.roles.get("user_id"):
         said.append("no column says who answered, so all answers are taken as one person's")
@@ -297,12 +291,11 @@ def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
     sides = [name for name in named if name in ("chosen", "rejected", "response") or re.match(r"r\d", name)]
     if not any(_is_talk(frame[name]) for name in ("prompt", *sides)):
         return frame
-    texts: dict[str, list[Any]] = {name: [] for name in ("prompt", *sides, "problem")}
-    for prompt, *responses in frame.select("prompt", *sides).iter_rows():
-        asked, said, problem = split_conversation(prompt, responses)
-        for cells_of_name, cell in zip(texts.values(), (asked, *said, problem), strict=True):
-            cells_of_name.append(cell)
-    return frame.with_columns(pl.Series(name, cells, dtype=pl.String) for name, cells in texts.items())
+    rows = frame.select("prompt", *sides).iter_rows()
+    split = (split_conversation(prompt, responses) for prompt, *responses in rows)
+    texts = [(asked, *said, problem) for asked, said, problem in split]
+    schema = dict.fromkeys(("prompt", *sides, "problem"), pl.String)
+    return frame.with_columns(pl.DataFrame(texts, schema=schema, orient="row").get_columns())
 
 
 def _with_missing(frame: pl.DataFrame, **cells: pl.Expr) -> pl.DataFrame:
@@ -377,10 +370,9 @@ def _duels(rows: Rows) -> pl.DataFrame:
             for value, (side, label) in list(meaning.items())[:8]
         ]
         said.append(f"in {columns.roles['winner']!r} {', '.join(words)}")
-    without = pl.when(side.is_null()).then(pl.lit("without a winner"))
-    return frame.with_columns(
-        **_sides(side == 1, "r0", "r1"), label=label, first=side == 0, problem=pl.coalesce("problem", without)
-    )
+    problem = pl.coalesce("problem", pl.when(side.is_null()).then(pl.lit("without a winner")))
+    sides = _sides(side == 1, "r0", "r1")
+    return frame.with_columns(**sides, label=label, first=side == 0, problem=problem)
 
 
 def winners(

@@ -162,10 +162,6 @@ class Axis:
         """Where an accuracy stands."""
         return round(100 * (100 * share - self.low) / (self.high - self.low), 2)
 
-    def width(self, low: float, high: float) -> float:
-        """The width of an interval."""
-        return round(self.place(high) - self.place(low), 2)
-
 
 def dots(rows: Sequence[Row]) -> Row:
     """What the macro `dots` of `story.html.j2` draws.

@@ -46,7 +46,7 @@ def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] |
     n = int(people["n"].median())  # type: ignore[arg-type]
     mean = float(people["accuracy"].mean())  # type: ignore[arg-type]
     reach = 1.96 * np.sqrt(max(mean * (1 - mean), 0.02) / n)
-    said, bins = [], []
+    said, bins, named = [], [], (attributes or {}).items()
     if people["gain"].null_count() < len(people):
         gain = people["gain"].drop_nulls().to_numpy()
         helped, hurt = int((gain > 1e-9).sum()), int((gain < -1e-9).sum())
@@ -68,18 +68,14 @@ def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] |
         "bins": bins,
         "most": max((each["people"] for each in bins), default=0),
         "worst": worst.to_dicts(),
-        "groups": [
-            group for name, values in (attributes or {}).items() for group in _groups(people, name, values)
-        ],
+        "groups": [group for name, values in named for group in _groups(people, name, values)],
     }
 
 
 def _groups(people: pl.DataFrame, attribute: str, values: Mapping[str, str]) -> list[Row]:
     """Means over the people of each value of an attribute, with 95 % intervals of the gain."""
-    told = people.with_columns(
-        value=pl.col("user_id").replace_strict(dict(values), default=None, return_dtype=pl.String)
-    )
-    rows = []
+    value = pl.col("user_id").replace_strict(dict(values), default=None, return_dtype=pl.String)
+    told, rows = people.with_columns(value=value), []
     for value in sorted(told["value"].drop_nulls().unique().to_list()):
         some = told.filter(pl.col("value") == value)
         row = {"attribute": attribute, "value": value, "people": len(some), "gain": None, "gain_low": None}
