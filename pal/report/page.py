@@ -164,7 +164,7 @@ class Axis:
 
 
 def dots(rows: Sequence[Row]) -> Row:
-    """What the macro `dots` draws: places with `marks` of a name, a series, an accuracy, and its low and high."""
+    """What the macro `dots` draws: places with `marks`: a name, a series, an accuracy, its low and high."""
     marks = [mark for row in rows for mark in row["marks"]]
     values = [mark[end] for mark in marks for end in ("accuracy", "low", "high") if mark[end] is not None]
     return {"rows": rows, "axis": Axis(values)}
