@@ -46,9 +46,7 @@ SPLITS = ("train", "adapt", "val", "test")
 OF_PEOPLE = 0.95  # share of people with one value, from which on an attribute is theirs and not the items'
 SIDES = ("prompt", "chosen", "rejected")
 QUESTION = ["user_id", "prompt", "low", "high"]  # low and high are its responses, in the order of their rows
-UNREADABLE = (
-    pa.ArrowException, SafetensorError, OSError, TypeError, ValueError, EOFError, OverflowError
-)  # fmt: skip
+UNREADABLE = (pa.ArrowException, SafetensorError, OSError, TypeError, ValueError, EOFError, OverflowError)
 FOLDER = "own.vectors/"  # before the names of files of vectors, which may be a table's too
 
 
