@@ -13,7 +13,7 @@ from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, pays, percent, render_page, script, story
+from pal.report.page import FOLDER, data_uri, dots, pays, percent, render_page, script
 from pal.report.people import seconds_between
 from pal.report.portrait import Item, Portrait, judged_answers
 from pal.serving.reward_model import RewardModel
@@ -116,7 +116,7 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
         for half, title in PLACES.items()
         if half in metrics
     ]
-    told = story(people, answer(metrics), rows)
+    told = {**people, "pays": {**answer(metrics), **dots(rows)}}
     if told["whom"]:
         told["whom"]["groups"] += [
             {
