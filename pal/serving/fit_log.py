@@ -131,19 +131,16 @@ class Encoded:
 
     def members(self, users: str) -> Int[np.ndarray, " users"]:
         """The people, seen or unseen, ascending."""
-        half = [number for number, (of_half, _) in enumerate(PARTS) if of_half == users]
+        half = [number for number, part in enumerate(PARTS) if part[0] == users]
         return np.unique(self.comparisons.user.numpy()[np.isin(self.part, half)])
 
     def of_part(
         self, users: str, split: str, among: Bool[np.ndarray, " n"] | None = None
     ) -> tuple[Comparisons, int]:
         """A part's comparisons, or some, with the people of its half numbered from 0; how many these are."""
-        members = torch.from_numpy(self.members(users))
-        row = torch.full((len(self.user_ids),), -1, dtype=torch.long)
-        row[members] = torch.arange(len(members))
-        marked = self.is_in(users, split)
+        members, marked = torch.from_numpy(self.members(users)), self.is_in(users, split)
         chosen = self.rows(marked if among is None else marked & among)
-        return replace(chosen, user=row[chosen.user]), len(members)
+        return replace(chosen, user=torch.searchsorted(members, chosen.user)), len(members)
 
     @property
     def on_known_items(self) -> Bool[np.ndarray, " n"]:
@@ -296,9 +293,8 @@ def place(
         by = "time" if options.time_split else "items"
         drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
         placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
-    part[placed["pair_id"].to_numpy()] = [
-        numbers.get(place, -1) for place in placed.select("users", "split").iter_rows()
-    ]
+    parts = placed.select("users", "split").iter_rows()
+    part[placed["pair_id"].to_numpy()] = [numbers.get(each, -1) for each in parts]
     tied = (data.pairs["label"] == TIE).to_numpy()  # neither right nor wrong
     part[tied & np.isin(part, (SEEN_TEST, UNSEEN_TEST))] = -1
     return part
@@ -403,7 +399,7 @@ def fit(
         "K": final.config.K,
         "settings": why,
         **metrics,
-        "answers_at_random": _round(people["answering"]["lapse"] or 0.0),
+        "answers_at_random": round(float(people["answering"]["lapse"] or 0.0), 4),
     }
     if told := [row for row in people["answering"]["rows"] if row["why"]]:
         metrics["look_at"] = {row["user_id"]: row["why"] for row in told}
@@ -501,8 +497,7 @@ def _measure(
             continue
         metrics["seen"], both = _judge(data, test, n_users, _both(model, shared))
         paired = paired_test(*both)
-        gains = zip(("", "_low", "_high"), (paired.difference, paired.low, paired.high), strict=True)
-        metrics["seen"] |= {f"gain{end}": _round(number) for end, number in gains}
+        metrics["seen"] |= _interval("gain", paired.difference, paired.low, paired.high)
     metrics |= {**_measure_unseen(data, model, shared), "one_reward": not personal, "looked": looked}
     return {**metrics, "verdict": verdict(metrics)}
 
@@ -523,9 +518,14 @@ def _judge(
     ]
     found: dict[str, Any] = {"people": int((judged[0].total > 0).sum())}
     for name, each in zip(rewards, judged, strict=True):
-        ends = zip(("", "_low", "_high"), (each.micro, *confidence_interval(each)), strict=True)
-        found |= {f"{name}{end}": _round(number) for end, number in ends}
+        found |= _interval(name, each.micro, *confidence_interval(each))
     return found, judged
+
+
+def _interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    """A number and the ends of its interval, rounded, by their names among the metrics."""
+    ends = zip(("", "_low", "_high"), (value, low, high), strict=True)
+    return {f"{name}{end}": round(float(number), 4) for end, number in ends}
 
 
 def _by_attribute(log: Log, data: Encoded, model: RewardModel, shared: RewardModel) -> dict[str, Any]:
@@ -577,10 +577,8 @@ def compare(
     data = encode_log(options.read(source, say), options)
     data = replace(data, part=place(data, options))
     (train, n_seen), (val, _), _, (adapt, n_unseen), _ = (data.of_part(*part) for part in PARTS)
-    known, tests = data.on_known_items, {}
-    for users in ("seen", "unseen"):
-        for items, rows in (("known", known), ("new", ~known)):
-            tests[users, items], _ = data.of_part(users, "test", rows)
+    items, halves = {"known": data.on_known_items, "new": ~data.on_known_items}, ("seen", "unseen")
+    tests = {(half, of): data.of_part(half, "test", rows)[0] for half in halves for of, rows in items.items()}
     held = places({"seen": train, "unseen": adapt}, tests, {"seen": n_seen, "unseen": n_unseen})
     K = min(n_seen, PROTOTYPES if options.K == "auto" else int(options.K))
     task = Task(data.embeddings, train, n_seen, val if len(val) else None, K, options.seed, options.device)
@@ -607,10 +605,5 @@ def evaluate(
     metrics: dict[str, Any] = {"log": log.fingerprint, "comparisons": len(part)}
     metrics |= _measure_unseen(data, model)
     if len(of_seen := data.rows(data.is_in("seen", "test"))):
-        rewards = {"personal": (model, model.states)}
-        metrics["seen"], _ = _judge(data, of_seen, len(model.user_ids), rewards)
+        metrics["seen"], _ = _judge(data, of_seen, len(model.user_ids), {"personal": (model, model.states)})
     return metrics
-
-
-def _round(number: float) -> float:
-    return round(float(number), 4)
