@@ -120,12 +120,9 @@ def _least_share(
 
 
 def rewards_for(
-    model: RewardModel,
-    prompts: Any,
-    responses: Any,
-    users: User | Aggregate | list[User],
+    model: RewardModel, prompts: Any, responses: Any, users: User | Aggregate | list[User],
     prompt_of: Sequence[Hashable] | None = None,
-) -> Float[Tensor, " n"]:
+) -> Float[Tensor, " n"]:  # fmt: skip
     """Rewards for one user, for a user of each response, or for an aggregate.
 
     `prompt_of` tells which prompts are equal, for a centred aggregate; by default `prompts` themselves do.

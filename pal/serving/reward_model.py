@@ -143,15 +143,9 @@ class RewardModel:
 
     @classmethod
     def from_fit(
-        cls: type[Some],
-        fitted: Fitted,
-        embeddings: Embeddings,
-        *,
-        user_ids: Sequence[str],
-        fit_config: FitConfig,
-        encoder: Mapping[str, Any],
-        attributes: AttributePrior | None = None,
-    ) -> Some:
+        cls: type[Some], fitted: Fitted, embeddings: Embeddings, *, user_ids: Sequence[str],
+        fit_config: FitConfig, encoder: Mapping[str, Any], attributes: AttributePrior | None = None,
+    ) -> Some:  # fmt: skip
         """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
         Of the embeddings that were fitted on only the widths are read; for the rest see the class.
@@ -329,9 +323,8 @@ class RewardModel:
     def taste_of(self, attributes: Attributes) -> Taste:
         """What attributes alone say of someone: a taste of no comparisons."""
         if self.attributes is None:
-            raise PalError(
-                "attributes are of no use to this model, whose prior does not depend on any; leave them out"
-            )
+            why = "whose prior does not depend on any; leave them out"
+            raise PalError(f"attributes are of no use to this model, {why}")
         if unknown := [name for name in attributes if name not in self.attributes.columns]:
             raise PalError(
                 f"attributes must be among {', '.join(self.attributes.columns)}, which the model knows, got "
@@ -434,13 +427,9 @@ class RewardModel:
         return torch.stack([states[id(each)] for each in user])
 
     def locate(
-        self,
-        embeddings: Embeddings,
-        comparisons: Comparisons,
-        *,
-        n_users: int,
+        self, embeddings: Embeddings, comparisons: Comparisons, *, n_users: int,
         attributes: Sequence[Attributes] | None = None,
-    ) -> Float[Tensor, "users state"]:
+    ) -> Float[Tensor, "users state"]:  # fmt: skip
         """Locate new users by their answers to questions on these embeddings; the model stays as it is.
 
         `attributes` are what else is known of each, where the model's prior reads it; see `pal.adapt`.
@@ -471,9 +460,8 @@ class RewardModel:
             raise PalError("prompts must be given, got None; this model's reward depends on the prompt")
         items = as_list(prompts)
         if len(items) not in (n, 1):
-            raise PalError(
-                f"prompts must be one for all responses, or one for each of the {n}, got {len(items)}"
-            )
+            wanted = f"one for all responses, or one for each of the {n}"
+            raise PalError(f"prompts must be {wanted}, got {len(items)}")
         embedded = self.input_encoder.encode(items, "prompts", self.prompt_dim, places)
         return embedded.repeated(n) if len(items) == 1 else embedded
 
@@ -541,25 +529,18 @@ class RewardModel:
         )
         labels = [torch.ones(len(each.chosen)) if each.label is None else each.label for each in columns]
         comparisons = Comparisons.from_pairs(
-            user=user,
-            prompt=questions.prompt,
-            chosen=questions.first,
-            rejected=questions.second,
-            label=None if all(each.label is None for each in columns) else torch.cat(labels),
-        )
+            user=user, prompt=questions.prompt, chosen=questions.first, rejected=questions.second,
+            label=torch.cat(labels) if labels else None,
+        )  # fmt: skip
         with torch.no_grad():
             evidence = self.population.evidence(self.head, embeddings, comparisons, self.fit_config.loss)
         return dict(zip(group, sum_evidence(self, evidence, counts), strict=True))
 
     def encode_questions(
-        self,
-        prompts: Items | None,
-        responses: ItemList,
+        self, prompts: Items | None, responses: ItemList,
         place: Callable[[str, int], Place] = lambda side, row: Place(f"{side} of question {row}", side, row),
-        sides: tuple[str, str] = ("first", "second"),
-        *,
-        may_be_same: bool = False,
-    ) -> tuple[Embeddings, Questions]:
+        sides: tuple[str, str] = ("first", "second"), *, may_be_same: bool = False,
+    ) -> tuple[Embeddings, Questions]:  # fmt: skip
         """Questions as rows of embeddings, in the order given.
 
         Args:

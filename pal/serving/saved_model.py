@@ -137,24 +137,16 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
         attributes = AttributePrior.from_json(columns, effects)
     check_tensors(head, population, attributes, tensors)
     head.load_state_dict(owned["head"], assign=True)
-    return {
-        "head": head.requires_grad_(requires_grad=False),
-        "user_ids": user_ids,
-        "states": tensors["states"],
-        "population": population,
-        "fit_config": FitConfig.from_options(**config["fit"]),
-        "encoder": config["encoder"],
-        "attributes": attributes,
-        **dims,
-    }
+    fitted = {"head": head.requires_grad_(requires_grad=False), "population": population}
+    people = {"user_ids": user_ids, "states": tensors["states"], "attributes": attributes}
+    fit_config = FitConfig.from_options(**config["fit"])
+    return {**fitted, **people, "fit_config": fit_config, "encoder": config["encoder"], **dims}
 
 
 def check_tensors(
-    head: PreferenceModel,
-    population: Population,
-    attributes: AttributePrior | None,
+    head: PreferenceModel, population: Population, attributes: AttributePrior | None,
     tensors: Mapping[str, Tensor],
-) -> None:
+) -> None:  # fmt: skip
     """Names, types and finite numbers of all tensors, and the head's shapes; others check what is theirs."""
     shapes = {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
     expected = {*shapes, "states", *(f"population.{name}" for name in population.tensors())}
