@@ -250,10 +250,7 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
 
 
 def check_splits(kept: pl.DataFrame, log: Log) -> None:
-    """Refuse a column split that puts a user into both halves or neither, or lacks a place.
-
-    A user with adapt rows is unseen, every other user is seen.
-    """
+    """Refuse a split that lacks a place, or has a user both seen and unseen (with adapt rows), or neither."""
     if kept["split"].is_null().all():
         return
     has_train, has_adapt = ((pl.col("split") == name).any().over("user_id") for name in ("train", "adapt"))
@@ -401,10 +398,7 @@ def find_vectors(path: Path) -> dict[str, Path]:
 
 
 def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[str], np.ndarray]:
-    """Read the vectors whose ids are wanted from the files that `find_vectors` returns.
-
-    Returns the file's name, the ids in its order, and the vectors, (ids, width) in float32.
-    """
+    """Of the files that `find_vectors` returns the name, the wanted ids, and their vectors, (ids, width)."""
     given, path = next((name, path) for name, path in files.items() if not name.endswith(".ids.txt"))
     name = given.removeprefix(FOLDER)
     try:
