@@ -26,43 +26,34 @@ ROWS_AT_ONCE = 1 << 22  # comparisons whose questions are told apart at a time
 class Embeddings:
     """Frozen-encoder outputs, one row per distinct prompt and one per distinct response.
 
-    Args:
-        prompts: One row per prompt; an empty (0, 0) tensor where there are no prompts.
-        responses: One row per response. May be the same tensor as `prompts`.
-
     Either may be float16 or bfloat16, at half the memory: what a head gathers it reads as float32, so
     scores are float32 in any case.
     """
 
-    prompts: Float[Tensor, "p prompt_dim"]
-    responses: Float[Tensor, "r response_dim"]
+    prompts: Float[Tensor, "p prompt_dim"]  # (0, 0) where there are no prompts
+    responses: Float[Tensor, "r response_dim"]  # may be the same tensor
 
     def without_float64(self) -> "Embeddings":
-        """The same as float32 where they are float64, which no model reads; a shared table stays one."""
-        prompts, responses = (
-            x.float() if x.dtype == torch.float64 else x for x in (self.prompts, self.responses)
-        )
-        return Embeddings(prompts, prompts if self.responses is self.prompts else responses)
+        """The same as float32 where they are float64, which no model reads."""
+        return self._each(lambda table: table.float() if table.dtype == torch.float64 else table)
 
     def to(self, device: torch.device | str) -> "Embeddings":
-        """The same embeddings on another device; a table that serves twice is copied once."""
-        prompts = self.prompts.to(device)
-        return Embeddings(prompts, prompts if self.responses is self.prompts else self.responses.to(device))
+        """The same embeddings on another device."""
+        return self._each(lambda table: table.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Embeddings":
+        prompts = change(self.prompts)
+        # A table that serves twice stays one.
+        return Embeddings(prompts, prompts if self.responses is self.prompts else change(self.responses))
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Distinct questions: rows of `Embeddings`, in an order of the two responses that is fixed once.
+    """Distinct questions: rows of `Embeddings`, in an order of the two responses that is fixed once."""
 
-    Args:
-        prompt: Rows of `Embeddings.prompts`; all -1 where there are no prompts.
-        first: Rows of `Embeddings.responses`.
-        second: Rows of `Embeddings.responses`; never equal to `first`.
-    """
-
-    prompt: Int[Tensor, " q"]
+    prompt: Int[Tensor, " q"]  # all -1 where there are no prompts
     first: Int[Tensor, " q"]
-    second: Int[Tensor, " q"]
+    second: Int[Tensor, " q"]  # never equal to `first`
 
     def __len__(self) -> int:
         return len(self.first)
@@ -74,45 +65,24 @@ class Questions:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Answers: each names a user, a question, and the side that was chosen.
+    """Answers: each names a user, a question, and the side that was chosen."""
 
-    Args:
-        user: Row of each answer's user in the weights table.
-        question: Row of `questions`.
-        sign: +1 where `first` was chosen, -1 where `second` was.
-        label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones.
-        questions: The distinct questions.
-        weight: How much each answer counts in losses, above 0: 2 is the same answer given twice. None stands
-            for all ones. Accuracies count every answer once.
-    """
-
-    user: Int[Tensor, " n"]
-    question: Int[Tensor, " n"]
-    sign: Float[Tensor, " n"]
-    label: Float[Tensor, " n"] | None
-    questions: Questions
+    user: Int[Tensor, " n"]  # row of each answer's user in the weights table
+    question: Int[Tensor, " n"]  # row of `questions`
+    sign: Float[Tensor, " n"]  # +1 where `first` was chosen, -1 where `second` was
+    label: Float[Tensor, " n"] | None  # P(chosen is preferred), in [0, 1]; 0.5 is a tie; None: all ones
+    questions: Questions  # the distinct ones
+    # How much each answer counts in losses, above 0: 2 is the same answer given twice. None stands for all
+    # ones. Accuracies count every answer once.
     weight: Float[Tensor, " n"] | None = None
 
     @classmethod
     def from_pairs(
-        cls,
-        *,
-        user: Int[Tensor, " n"],
-        prompt: Int[Tensor, " n"] | None,
-        chosen: Int[Tensor, " n"],
-        rejected: Int[Tensor, " n"],
-        label: Float[Tensor, " n"] | None = None,
+        cls, *, user: Int[Tensor, " n"], prompt: Int[Tensor, " n"] | None, chosen: Int[Tensor, " n"],
+        rejected: Int[Tensor, " n"], label: Float[Tensor, " n"] | None = None,
         weight: Float[Tensor, " n"] | None = None,
-    ) -> "Comparisons":
-        """Find the distinct questions behind a list of answers.
-
-        Args:
-            user: Row of each answer's user in the weights table.
-            prompt: Row of each answer's prompt, or None where there are no prompts.
-            chosen: Row of the response that was chosen.
-            rejected: Row of the other response.
-            label: P(chosen is preferred), in [0, 1]; None where it is always 1.
-            weight: How much each answer counts in losses; None where it is always 1.
+    ) -> "Comparisons":  # fmt: skip
+        """Find the distinct questions behind answers to rows of prompts, if any, and of two responses.
 
         Raises:
             PalError: If a comparison's chosen and rejected response are the same, a label is not in [0, 1],
@@ -155,22 +125,23 @@ class Comparisons:
     def check(self, embeddings: Embeddings, *, n_users: int, needs_prompts: bool) -> None:
         """Make sure that every row number points at something: on a GPU a wrong one ends the process.
 
-        Args:
-            embeddings: What the questions are to point into.
-            n_users: Length of the weights table that `user` points into.
-            needs_prompts: Whether a question without a prompt cannot be read.
-
-        Raises:
-            PalError: Naming the rows that point outside their table, or a weight that is no weight.
+        Questions are to point into these embeddings, users into a table of so many; `needs_prompts` says
+        whether a question without a prompt cannot be read.
         """
         if self.weight is not None:
             _check_weight(self.weight)
-        q = self.questions
-        _check_range("user", self.user, n_users)
-        _check_range("first", q.first, len(embeddings.responses))
-        _check_range("second", q.second, len(embeddings.responses))
+        q, n_responses = self.questions, len(embeddings.responses)
+        tables = {"user": (self.user, n_users)}
+        tables |= {"first": (q.first, n_responses), "second": (q.second, n_responses)}
         if needs_prompts:
-            _check_range("prompt", q.prompt, len(embeddings.prompts))
+            tables["prompt"] = q.prompt, len(embeddings.prompts)
+        for name, (rows, stop) in tables.items():
+            outside = rows[(rows < 0) | (rows >= stop)]
+            if len(outside):
+                raise PalError(
+                    f"{name} must hold row numbers in [0, {stop}), got {outside[0].item()}; "
+                    "check which table it was numbered for"
+                )
 
 
 def _check_weight(weight: Float[Tensor, " n"]) -> None:
@@ -180,15 +151,6 @@ def _check_weight(weight: Float[Tensor, " n"]) -> None:
         raise PalError(
             f"weight must be a finite number above 0, got {weight[row].item():g} in comparison {row}; "
             "drop comparisons that are not to count"
-        )
-
-
-def _check_range(name: str, rows: Int[Tensor, " rows"], stop: int) -> None:
-    outside = rows[(rows < 0) | (rows >= stop)]
-    if len(outside):
-        raise PalError(
-            f"{name} must hold row numbers in [0, {stop}), got {outside[0].item()}; "
-            "check which table it was numbered for"
         )
 
 
@@ -236,15 +198,8 @@ def distinct_rows(
 ) -> tuple[Int[Tensor, " distinct"], Int[Tensor, " rows"]]:
     """The distinct values among row numbers, ascending, and where each row stands among them.
 
-    Marks a table of flags in place of sorting, which `torch.unique` does and which costs more than a whole
-    step of a small head; but a few rows of a huge table are sorted.
-
-    Args:
-        rows: Row numbers in [0, n_total).
-        n_total: Length of the table that the rows point into.
-
-    Returns:
-        The distinct row numbers, and for each input row its index among them.
+    Row numbers are in [0, n_total). Marks a table of flags in place of sorting, which `torch.unique` does and
+    which costs more than a whole step of a small head; but a few rows of a huge table are sorted.
     """
     if n_total > max(SORT_FROM, 4 * len(rows)):
         return torch.unique(rows, return_inverse=True)

@@ -69,11 +69,8 @@ def messages_of(cell: Any) -> list[dict[str, Any]] | None:
     roles = [each.get("role", each.get("from")) for each in cell]
     if not all(isinstance(role, str) for role in roles):
         return None
-    contents = [each.get("content", each.get("value")) for each in cell]
-    return [
-        {"role": ROLES.get(role, role), "content": content}
-        for role, content in zip(roles, contents, strict=True)
-    ]
+    both = zip(roles, (each.get("content", each.get("value")) for each in cell), strict=True)
+    return [{"role": ROLES.get(role, role), "content": content} for role, content in both]
 
 
 def split_conversation(prompt: Any, responses: list[Any]) -> tuple[str | None, list[Any], str | None]:

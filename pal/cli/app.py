@@ -308,11 +308,10 @@ def adapt(
         raise PalError(f"out must end in .jsonl, or .json for one person, got {out!r}; tastes are JSON")
     if forget and tastes is None:
         raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
-    loaded, columns = tables.load_model(model, options), parse_columns(options.columns or "")
+    loaded = tables.load_model(model, options)
+    columns, values = parse_columns(options.columns or ""), _values(options.values)
     prior = list(loaded.attributes.columns) if loaded.attributes else []
-    read = read_log(
-        log, columns, values=_values(options.values), ties="keep", known=prior, alone=True, seed=options.seed
-    )
+    read = read_log(log, columns, values=values, ties="keep", known=prior, alone=True, seed=options.seed)
     known = tables.read_tastes(tastes, loaded) if tastes else {}
     has_ids = bool(read.columns.roles.get("user_id"))
     if has_ids and "" in known:
@@ -449,10 +448,9 @@ def serve(
 
     Needs the extra [serve]. Stops gracefully at Ctrl-C.
     """
-    _check_address(options.host)
+    served = _load(models, options)
     from pal.service.pages import add_pages
 
-    served = _load(models, options)
     if len(models) == 1:
         served.get(served.name(None))
     _run(served, add_pages, options)
@@ -471,23 +469,19 @@ def demo(
 
     The page learns your taste while you answer, shows people the model has seen, and compares responses.
     """
-    _check_address(options.host)
+    served = _load([model], options)
     from pal.cli.tables import notes_of_fit
+    from pal.logs.shapes import read_log
     from pal.service.pages import Demo, Study, add_pages, read_pairs, read_questions
 
-    served = _load([model], options)
     name = served.name(None)
-    loaded = served.get(name)
-    people: dict[str, Any] = {}
-    pairs: Sequence[Any] = ()
+    loaded, pairs, people = served.get(name), (), {}
     notes = notes_of_fit(served.folders[name])
     source, read_as = str(notes.get("source", "")), {} if log else notes.get("read_as", {})
     log = log or (source if source and Path(source).exists() else "")
     # Without an encoder cells are ids, of vectors that are not at hand.
     has_log = study.collect is None and loaded.input_encoder.describe("responses")
     if log and has_log:
-        from pal.logs.shapes import read_log
-
         read = read_log(log, **read_as)
         pairs, people = read_questions(read.pairs, read.table.folder)
     if questions is not None:
@@ -581,21 +575,20 @@ def _run(models: Any, add_pages: Callable[..., Any], options: ServeOptions) -> N
     uvicorn.run(app, fd=listening.fileno(), log_level="warning", timeout_graceful_shutdown=30)
 
 
-def _check_address(host: str) -> None:
-    """Refuse to listen to others without a key."""
+def _load(models: Sequence[str], options: ServeOptions) -> Any:
+    """The models, by the names that are given or those of their folders; one core is left to HTTP.
+
+    Without a key nobody else's computer may call.
+    """
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        loopback = options.host == "localhost" or ipaddress.ip_address(options.host).is_loopback
     except ValueError:
         loopback = False
     if not os.environ.get(KEY) and not loopback:
-        rule = f"must be a loopback address where {KEY} is not set, got {host}; set it to a secret"
+        rule = f"must be a loopback address where {KEY} is not set, got {options.host}; set it to a secret"
         raise PalError(f"--host {rule}")
     if find_spec("fastapi") is None:
         raise PalError("the service must have its extra; pip install 'pal-pluralistic-alignment[serve]'")
-
-
-def _load(models: Sequence[str], options: ServeOptions) -> Any:
-    """The models, by the names that are given or those of their folders; one core is left to HTTP."""
     import torch
 
     from pal.cli.tables import places_of

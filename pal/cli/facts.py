@@ -20,10 +20,7 @@ WORDS = {  # of a description, and how they are headed
 
 
 def facts_of(inputs: TableModel, folder: Path, number: int) -> dict[str, Any]:
-    """What the model in a folder is, as JSON; of a table also what each prototype or direction likes in it.
-
-    The table has several responses to a prompt. At most `number` responses and words are shown of either end.
-    """
+    """What the model in a folder is; of a table also which `number` responses its tastes like most."""
     notes = notes_of_fit(folder)
     about = {name: notes[name] for name in ("method", "source") if name in notes} | model_facts(inputs.model)
     if not (rows := inputs.rows):

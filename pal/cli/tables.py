@@ -141,10 +141,7 @@ def places_of(weights: Sequence[str] | None) -> dict[str, str]:
 
 @contextmanager
 def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
-    """Name rows of the table in errors of the library, which number items.
-
-    The rows that are worked on are one list, or one for each of the users `0`, `1`, ...
-    """
+    """Name rows of the table in errors of the library, which numbers items, and users as `0`, `1`, ..."""
     try:
         yield
     except PalError as error:

@@ -26,23 +26,14 @@ UNSEEN = 0.25  # wrong answers that the variance is of at least: where none was 
 
 @dataclass(frozen=True)
 class Judged:
-    """Right judgements and comparisons per user, from which accuracies, intervals and tests follow.
+    """Right judgements and comparisons per user, from which accuracies, intervals and tests follow."""
 
-    Args:
-        right: Right judgements; a margin of zero adds one half.
-        total: Comparisons.
-    """
-
-    right: Float[np.ndarray, " users"]
+    right: Float[np.ndarray, " users"]  # a margin of zero adds one half
     total: Int[np.ndarray, " users"]
 
     @classmethod
     def from_margins(cls, margins: Float[Tensor, " n"], user: Int[Tensor, " n"], *, n_users: int) -> "Judged":
-        """Count right judgements from margins in favour of the chosen response.
-
-        Raises:
-            PalError: If a margin is NaN, or a user is outside [0, n_users).
-        """
+        """Count right judgements from margins in favour of the chosen response."""
         rows = user.numpy(force=True)
         if len(rows) and (rows.min() < 0 or rows.max() >= n_users):
             raise PalError(f"user must hold row numbers in [0, {n_users}), got {rows.min()} to {rows.max()}")
@@ -67,11 +58,7 @@ class Judged:
         return float(self.with_comparisons().per_user.mean())
 
     def with_comparisons(self) -> "Judged":
-        """Only the users who have comparisons.
-
-        Raises:
-            PalError: If no user has any: there is no accuracy then.
-        """
+        """Only the users who have comparisons; without any there is no accuracy."""
         some = self.total > 0
         if not some.any():
             raise PalError("accuracy needs at least one comparison, got none")
@@ -79,11 +66,7 @@ class Judged:
 
 
 def rightness(margins: Float[Tensor, " n"]) -> Float[np.ndarray, " n"]:
-    """1 for a margin above zero, 0 for one below, one half for zero.
-
-    Raises:
-        PalError: If a margin is NaN.
-    """
+    """1 for a margin above zero, 0 for one below, one half for zero; NaN is refused."""
     margin = margins.numpy(force=True)
     if np.isnan(margin).any():
         raise PalError("margins must be numbers, got NaN; check the embeddings")
@@ -100,15 +83,12 @@ def confidence_interval(judged: Judged, *, mean: Mean = "micro", level: float = 
     this in 94 to 96 % (`benchmarks intervals`).
 
     Args:
-        judged: Right judgements of each user.
+        judged: Right judgements of each user, with a comparison at least.
         mean: Which accuracy: `micro`, all comparisons equal, or `macro`, all users equal.
         level: Share of data sets in which the interval holds the true accuracy, in (0, 1).
 
     Returns:
         Its ends, in [0, 1]; 0 and 1 where there is one user, who says nothing of how users differ.
-
-    Raises:
-        PalError: If there is no comparison.
     """
     judged = judged.with_comparisons()
     total, accuracy, n_users = judged.total, judged.per_user, len(judged.total)
@@ -140,9 +120,6 @@ def worst_decile(judged: Judged) -> float:
 
     The same comparisons choose the tenth and measure it: with few comparisons a user, much of its distance
     from the mean is chance.
-
-    Raises:
-        PalError: If there is no comparison.
     """
     accuracy = np.sort(judged.with_comparisons().per_user)
     return float(accuracy[: max(1, len(accuracy) // 10)].mean())
@@ -152,14 +129,8 @@ def balanced_accuracy(margins: Float[Tensor, " n"], answer: Int[Tensor, " n"]) -
     """Balanced accuracy: the mean over answers of the accuracy among comparisons with that answer.
 
     Where the responses are the same in every question, say "yes" and "no", a model that always answers "no"
-    is right as often as users say it, but its balanced accuracy is one half.
-
-    Args:
-        margins: Margins in favour of the chosen response.
-        answer: Which answer was chosen, as a number.
-
-    Returns:
-        A share in [0, 1]; None where fewer than two answers occur.
+    is right as often as users say it, but its balanced accuracy is one half. Margins are in favour of the
+    chosen response, answers are numbers; it is None where fewer than two of these occur.
     """
     _, index = np.unique(answer.numpy(force=True), return_inverse=True)
     total = np.bincount(index)
@@ -170,49 +141,33 @@ def balanced_accuracy(margins: Float[Tensor, " n"], answer: Int[Tensor, " n"]) -
 
 @dataclass(frozen=True)
 class Bin:
-    """One bin of the reliability table.
+    """One bin of the reliability table."""
 
-    Args:
-        low: Least probability; predictions equal to it belong to this bin.
-        high: Greatest; predictions equal to it belong to the next bin, 1 to the last.
-        count: Comparisons.
-        predicted: Mean predicted probability; None where there are none.
-        observed: Share in which it came true; None where there are none.
-    """
-
-    low: float
-    high: float
-    count: int
-    predicted: float | None
-    observed: float | None
+    low: float  # least probability; predictions equal to it belong to this bin
+    high: float  # greatest; predictions equal to it belong to the next bin, 1 to the last
+    count: int  # comparisons
+    predicted: float | None  # mean predicted probability; None where there are none
+    observed: float | None  # share in which it came true; None where there are none
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether predicted probabilities are those observed.
+    """Whether predicted probabilities are those observed."""
 
-    Args:
-        bins: The reliability table.
-        error: Expected calibration error: the mean over comparisons of |predicted - observed| of their bin.
-    """
-
-    bins: list[Bin]
-    error: float
+    bins: list[Bin]  # the reliability table
+    error: float  # expected calibration error: mean over comparisons of |predicted - observed| of their bin
 
 
 def calibrate(margins: Float[Tensor, " n"], sign: Float[Tensor, " n"], *, n_bins: int = 10) -> Calibration:
     """Expected calibration error and reliability table of P(a question's first response is chosen).
 
-    First is first in the question, whichever was chosen, so that predictions lie on both sides of one half.
+    First is first in the question, whichever was chosen, so that predictions lie on both sides of one half;
+    bins are of equal width.
 
     Args:
         margins: Margins in favour of the chosen response, of a model fitted with the logistic loss.
-        sign: +1 where the question's first response was chosen, -1 where its second was
-            (`Comparisons.sign`).
-        n_bins: Bins of equal width.
-
-    Raises:
-        PalError: If there is no comparison, or a margin is NaN.
+        sign: +1 where the question's first response was chosen, -1 where its second was.
+        n_bins: How many bins.
     """
     if not len(margins):
         raise PalError("calibration needs at least one comparison, got none")
@@ -230,34 +185,20 @@ def calibrate(margins: Float[Tensor, " n"], sign: Float[Tensor, " n"], *, n_bins
 
 @dataclass(frozen=True)
 class Paired:
-    """How much more accurate one model is than another, on the same comparisons.
+    """How much more accurate one model is than another, on the same comparisons."""
 
-    Args:
-        difference: Mean over users of the difference of their accuracies.
-        low: Lower end of its 95 % interval: Student's, over users; -1 to 1 where there is one.
-        high: Upper end.
-        p_value: Two-sided, of the sign-flip permutation test; 1 where no user differs, never 0.
-        n_users: Users compared.
-    """
-
-    difference: float
-    low: float
+    difference: float  # mean over users of the difference of their accuracies
+    low: float  # lower end of its 95 % interval: Student's, over users; -1 to 1 where there is one
     high: float
-    p_value: float
-    n_users: int
+    p_value: float  # two-sided, of the sign-flip permutation test; 1 where no user differs, never 0
+    n_users: int  # compared
 
 
 def paired_test(x: Judged, y: Judged, *, flips: int = 10_000, seed: int = 0) -> Paired:
     """Paired sign-flip permutation test over users: whether model x is more accurate than model y.
 
-    Args:
-        x: Right judgements of the one model.
-        y: Of the other, on the same comparisons.
-        flips: Random sign flips; where there are no more ways than that, all are taken.
-        seed: The same seed gives the same result.
-
-    Raises:
-        PalError: If the two were not judged on the same comparisons, or there are none.
+    Both must be judged on the same comparisons. `flips` are random sign flips; where there are no more ways
+    than that, all are taken.
     """
     if not np.array_equal(x.total, y.total):
         raise PalError("x and y must be judged on the same comparisons, got other numbers of them per user")

@@ -54,54 +54,32 @@ FEATURES = {  # what is counted, and how more and less of it are said
 
 
 class Contrast(NamedTuple):
-    """A word or a feature that tells liked responses from the others.
+    """A word or a feature that tells liked responses from the others."""
 
-    Args:
-        name: The word, or the feature in words.
-        strength: Of a word the log-odds ratio of a response with it; of a feature the rank correlation.
-        low: Lower end of its interval, corrected for all that were looked at.
-        high: Upper end.
-    """
-
-    name: str
-    strength: float
-    low: float
+    name: str  # the word, or the feature in words
+    strength: float  # of a word the log-odds ratio of a response with it; of a feature the rank correlation
+    low: float  # lower end of its interval, corrected for all that were looked at
     high: float
 
 
 class Liked(NamedTuple):
-    """A response as it stands in a description.
+    """A response as it stands in a description."""
 
-    Args:
-        row: Its number among those given.
-        above: Its contrast, in [-1, 1]: how much likelier it is preferred here than by the average person.
-    """
-
-    row: int
-    above: float
+    row: int  # its number among those given
+    above: float  # its contrast, in [-1, 1]: how much likelier it is preferred than by the average person
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a prototype, one end of a direction, or a person likes beyond the average.
+    """What a prototype, one end of a direction, or a person likes beyond the average."""
 
-    Args:
-        name: Whose it is.
-        share: Of the people's weight (prototypes) or of their differences (directions); None for a person.
-        likes: Responses with the highest contrast, the highest first.
-        dislikes: Those with the lowest, the lowest first: of a direction its other end.
-        liked_words: Words of what is liked, the surest first.
-        disliked_words: Words of what is disliked, but for those that are also words of what is liked.
-        features: Length, punctuation and the like, the strongest first.
-    """
-
-    name: str
-    share: float | None
-    likes: list[Liked]
-    dislikes: list[Liked]
-    liked_words: list[Contrast]
-    disliked_words: list[Contrast]
-    features: list[Contrast]
+    name: str  # whose it is
+    share: float | None  # of people's weight (prototypes) or differences (directions); None for a person
+    likes: list[Liked]  # responses with the highest contrast, the highest first
+    dislikes: list[Liked]  # those with the lowest, the lowest first: of a direction its other end
+    liked_words: list[Contrast]  # of what is liked, the surest first
+    disliked_words: list[Contrast]  # of what is disliked, but for those of what is liked
+    features: list[Contrast]  # length, punctuation and the like, the strongest first
 
     @property
     def title(self) -> str:
@@ -128,56 +106,38 @@ def describe(
     """
     responses = list(responses)
     given = [prompts] * len(responses) if prompts is None or isinstance(prompts, str | bytes) else prompts
-    targets = (
-        None if user is None else {str(user) if isinstance(user, str) else "person": model.state_of(user)}
-    )
-    keys = {key: number for number, key in enumerate(dict.fromkeys(map(_key, given)))}
-    group = torch.tensor([keys[_key(prompt)] for prompt in given], dtype=torch.long)
+    name = user if isinstance(user, str) else "person"
+    targets = None if user is None else {name: model.state_of(user)}
+    keys = [each if each is None or isinstance(each, str | bytes) else repr(each) for each in given]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    group = torch.tensor([numbers[key] for key in keys], dtype=torch.long)
     if not len(group) or int(torch.bincount(group).max()) < 2:
-        raise PalError(
-            "some prompt must have two responses or more, got one each; rewards only compare these"
-        )
+        advice = "rewards only compare these"
+        raise PalError(f"some prompt must have two responses or more, got one each; {advice}")
 
     def rewards(states: Float[Tensor, "points state"]) -> Float[Tensor, "n points"]:
         return model.score_states(prompts, responses, states)
 
-    texts = [response if isinstance(response, str) else None for response in responses]
-    asked = [prompt if isinstance(prompt, str) else None for prompt in given]
-    return describe_rewards(
-        model.head,
-        model.population,
-        model.states,
-        rewards,
-        group,
-        texts,
-        asked,
-        targets=targets,
-        number=number,
-    )
+    texts, asked = ([x if isinstance(x, str) else None for x in items] for items in (responses, given))
+    people = (model.head, model.population, model.states)
+    return describe_rewards(*people, rewards, group, texts, asked, targets=targets, number=number)
 
 
 def describe_rewards(
-    head: PreferenceModel,
-    population: Population,
-    people: Float[Tensor, "users state"],
-    rewards: Any,
-    group: Int[Tensor, " n"],
-    texts: Sequence[str | None],
-    prompts: Sequence[str | None],
-    *,
-    targets: Mapping[str, Float[Tensor, " state"]] | None = None,
-    number: int = 8,
-) -> list[Description]:
+    head: PreferenceModel, population: Population, people: Float[Tensor, "users state"], rewards: Any,
+    group: Int[Tensor, " n"], texts: Sequence[str | None], prompts: Sequence[str | None], *,
+    targets: Mapping[str, Float[Tensor, " state"]] | None = None, number: int = 8,
+) -> list[Description]:  # fmt: skip
     """Describe states by the rewards of responses; see `describe`.
 
     Args:
         head: The model.
         population: Its mean is the average person.
         people: Seen users' states, which give prototypes their shares.
-        rewards: Rewards of all responses at the rows of a table of states.
+        rewards: Gives rewards of all responses at the rows of a table of states.
         group: Each response's prompt, by number.
         texts: Each response, where it is text.
-        prompts: Each response's prompt, where it is text.
+        prompts: Its prompt, where it is text.
         targets: States to describe, by name; None for prototypes or main directions.
         number: How many to give at most of each kind.
     """
@@ -199,8 +159,9 @@ def describe_rewards(
     compared = torch.bincount(group)[group] > 1
     distinct = Counter(text for text in texts if text is not None)
     if 0 < len(distinct) <= FEW_ANSWERS < len(set(group.tolist())) and None not in prompts:
-        affirmative = _answer_to_show(texts, distinct)
-        compared &= torch.tensor([text == affirmative for text in texts])
+        # The affirmative one, else the first: what someone says yes to tells most.
+        shown = next((text for text in distinct if text.strip().casefold() in ("yes", "true")), texts[0])
+        compared &= torch.tensor([text == shown for text in texts])
         texts = without_opening([str(prompt) for prompt in prompts])
     rows = compared.nonzero()[:, 0].tolist()
     shown = [texts[row] for row in rows]
@@ -220,11 +181,6 @@ def describe_rewards(
             Description(name, share, likes, dislikes, liked[:number], disliked[:number], features)
         )
     return described
-
-
-def _answer_to_show(texts: Sequence[str | None], distinct: Counter[str]) -> str:
-    """Of a few answers the affirmative one, else the first: what someone says yes to tells most."""
-    return next((text for text in distinct if text.strip().casefold() in ("yes", "true")), str(texts[0]))
 
 
 def chances(rewards: Float[Tensor, "n points"], group: Int[Tensor, " n"]) -> Float[Tensor, "n points"]:
@@ -291,12 +247,7 @@ def _in_words(
 
 
 def word_contrasts(words: Sequence[set[str]], liked: np.ndarray) -> list[Contrast]:
-    """Words that responses of one set have more often than the others, the surest first.
-
-    Args:
-        words: Each response's words.
-        liked: Which responses are of the set, as booleans.
-    """
+    """Words that marked responses have more often than the others, the surest first."""
     inside, outside = (Counter(w for i in np.flatnonzero(rows) for w in words[i]) for rows in (liked, ~liked))
     known = [word for word in inside if inside[word] + outside[word] >= LEAST_TEXTS]
     counts = np.array([[inside[word], outside[word]] for word in known], float).reshape(-1, 2)
@@ -309,7 +260,12 @@ def word_contrasts(words: Sequence[set[str]], liked: np.ndarray) -> list[Contras
     strength, error = log_odds[:, 0] - log_odds[:, 1], np.sqrt((1 / have + 1 / lack).sum(1))
     reach = float(ndtri(1 - (1 - SURE) / 2 / len(known))) * error
     order = sorted(range(len(known)), key=lambda i: (-strength[i] / error[i], known[i]))
-    return [_contrast(known[i], strength[i], reach[i]) for i in order if strength[i] > reach[i]]
+    numbers = strength, strength - reach, strength + reach
+    return [
+        Contrast(known[i], *(round(float(each[i]), 4) for each in numbers))
+        for i in order
+        if strength[i] > reach[i]
+    ]
 
 
 def feature_contrasts(
@@ -334,10 +290,6 @@ def feature_contrasts(
     return sorted(found, key=lambda each: -each.strength)
 
 
-def _contrast(name: str, strength: float, reach: float) -> Contrast:
-    return Contrast(name, *(round(float(x), 4) for x in (strength, strength - reach, strength + reach)))
-
-
 def without_opening(prompts: Sequence[str]) -> list[str]:
     """Prompts without the lines with which all of them begin, where there are several and each goes on."""
     distinct = set(prompts)
@@ -345,7 +297,3 @@ def without_opening(prompts: Sequence[str]) -> list[str]:
     alike = takewhile(lambda row: len(set(row)) == 1, zip(*lines, strict=False))
     opening = sum(len(row[0]) for row in alike)
     return [prompt[opening:] for prompt in prompts]
-
-
-def _key(prompt: Any) -> Any:
-    return prompt if isinstance(prompt, str | bytes) or prompt is None else repr(prompt)

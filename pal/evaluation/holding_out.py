@@ -26,9 +26,8 @@ class Shares(Config):
     @model_validator(mode="after")
     def _leaves_some_to_train_on(self) -> "Shares":
         if self.val + self.test >= 1:
-            raise ValueError(
-                f"val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
-            )
+            got = f"{self.val} + {self.test}; the rest is trained on"
+            raise ValueError(f"val + test must be below 1, got {got}")
         return self
 
     def n_unseen(self, n_users: int) -> int:
@@ -50,9 +49,9 @@ def hold_out(
         frame: A user's question in one row: pair_id, the numbers user, prompt (-1: none), low and high of its
             responses, and time.
         shares: How much goes where.
-        seed: The same seed gives the same places.
-        users: The names of users by number; what is drawn follows their order.
-        prompts: The names of prompts by number.
+        seed: Decides what is drawn.
+        users: Names by number; what is drawn follows their order.
+        prompts: Names by number.
 
     Returns:
         pair_id, users (seen, unseen) and split (train, val, test, adapt) of the pairs that have a place, and
@@ -85,11 +84,7 @@ def hold_out(
 def on_known_items(prompt: np.ndarray, low: np.ndarray, high: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Whether training knows each pair's prompt or, where there are no prompts, both of its responses.
 
-    Args:
-        prompt: Each pair's prompt by number; -1: it has none.
-        low: One of its responses by number.
-        high: The other.
-        train: Which pairs are trained on.
+    Prompts (-1: none) and responses are given by number; `train` marks the pairs that are trained on.
     """
     if (prompt >= 0).any():
         # The last place is that of pairs without a prompt: where others have one, nothing knows theirs.
@@ -132,17 +127,15 @@ def _items_as_drawn(pairs: pl.DataFrame) -> pl.DataFrame:
 def linked_pairs(frame: pl.DataFrame) -> np.ndarray:
     """Each pair's block: pairs of one user that share a response to one prompt, and pairs that link these.
 
-    Args:
-        frame: The numbers user, prompt (-1: none), low and high of each pair.
+    The frame has the numbers user, prompt (-1: none), low and high of each pair.
     """
     from scipy.sparse import coo_array  # takes a third of what every stage's start takes
     from scipy.sparse.csgraph import connected_components
 
     sides = [frame.select("user", "prompt", pl.col(side).alias("item")) for side in ("low", "high")]
     items = pl.concat(sides).with_row_index("row")
-    low, high = (
-        items.select(pl.col("row").first().over("user", "prompt", "item"))["row"].to_numpy().reshape(2, -1)
-    )
+    first = items.select(pl.col("row").first().over("user", "prompt", "item"))
+    low, high = first["row"].to_numpy().reshape(2, -1)
     graph = coo_array((np.ones(len(low), bool), (low, high)), shape=(len(items), len(items)))
     return connected_components(graph, directed=False)[1][low]
 
@@ -159,11 +152,8 @@ def _place(frame: pl.DataFrame, shares: Shares) -> pl.DataFrame:
     rest = rest.with_columns(big=2 * pl.len().over("block") > pl.len().over("user"))
     rest = rest.with_columns(has_big=pl.col("big").any().over("user"))
     key = ["user", "unseen", "block", "has_big"]
-    blocks = (
-        rest.filter(~pl.col("big"))
-        .group_by(key)
-        .agg(pl.col("new").any(), pl.col("time").max(), pl.col("draw").min(), n=pl.len())
-    )
+    blocks = rest.filter(~pl.col("big")).group_by(key)
+    blocks = blocks.agg(pl.col("new").any(), pl.col("time").max(), pl.col("draw").min(), n=pl.len())
     blocks = blocks.sort("new", "time", "draw", descending=[True, True, False])
     blocks = blocks.with_columns(
         before=(pl.col("n").cum_sum() - pl.col("n")).over("user"),

@@ -41,31 +41,20 @@ CARES = tuple(2.0**n for n in range(-6, 7))  # inverse temperatures, alike likel
 
 
 class Matched(NamedTuple):
-    """Prototypes of one fit and their partners in another.
+    """Prototypes of one fit and their partners in another."""
 
-    Args:
-        partner: The other fit's prototype that each is matched with.
-        agreement: Cosine, over questions, of what sets either apart from its fit's mean; -1 to 1.
-    """
-
-    partner: Int[Tensor, " K"]
-    agreement: Float[Tensor, " K"]
+    partner: Int[Tensor, " K"]  # the other fit's prototype that each is matched with
+    agreement: Float[Tensor, " K"]  # cosine, over questions, of what sets either apart from its fit's mean
 
 
 def match_prototypes(
-    margins: Float[Tensor, "q K"],
-    other_margins: Float[Tensor, "q K"],
-    shares: Float[Tensor, " K"],
+    margins: Float[Tensor, "q K"], other_margins: Float[Tensor, "q K"], shares: Float[Tensor, " K"],
     other_shares: Float[Tensor, " K"],
-) -> Matched:
+) -> Matched:  # fmt: skip
     """Match two fits' prototypes so that they agree most in total (Hungarian method).
 
-    Args:
-        margins: Margins of the questions at each prototype of the first fit.
-        other_margins: Margins of the same questions at each prototype of the second fit.
-        shares: Each prototype's share of the users' weight; sums to 1. The mean is taken with these, so that
-            an unused prototype moves no other.
-        other_shares: The same in the second fit.
+    Margins are those of the same questions at each prototype. Its share of the users' weight weighs it in the
+    mean, so that an unused prototype moves no other.
     """
 
     def differences(margins: Float[Tensor, "q K"], shares: Float[Tensor, " K"]) -> Float[Tensor, "q K"]:
@@ -92,13 +81,8 @@ def outside_hull(
 
     A user's answers have their greatest likelihood somewhere between the prototypes, and somewhere in a
     simplex around the same centre that is twice as wide. A user is outside whose answers are 20 times
-    likelier in the second.
-
-    Args:
-        margins: Each comparison's margin in favour of the chosen response at each prototype, where margins
-            are linear in the weights.
-        user: Whose comparison it is.
-        n_users: Users in all; one without comparisons is not outside.
+    likelier in the second; one without comparisons is not. Margins are each comparison's in favour of the
+    chosen response at each prototype, and must be linear in the weights.
     """
     if margins.shape[1] == 1 or not len(margins):
         return torch.zeros(n_users, dtype=torch.bool)
@@ -120,10 +104,8 @@ def one_state_for_all(
 
     What a model gains over itself with this state is due to users' tastes, not to its width, nor to a place
     where careless users are set aside: a user's likelihood is the mean over inverse temperatures, CARES.
-    Without these, a fifth of users who answer at random draw the state to where nobody is.
-
-    Returns:
-        None where all users have one state anyway, or there are no answers.
+    Without these, a fifth of users who answer at random draw the state to where nobody is. It is None where
+    all users have one state anyway, or there are no answers.
     """
     if not len(train) or bool((states == states[:1]).all()):
         return None
@@ -142,29 +124,19 @@ def one_state_for_all(
 
 @dataclass(frozen=True)
 class Plurality:
-    """Whether users' own states predict their answers better than other users' states do.
+    """Whether users' own states predict their answers better than other users' states do."""
 
-    Args:
-        p_value: Share of shuffles that predict at least as well as the own states, these counted too; never
-            0. None where it cannot be told, as users are asked of different things.
-        n_users: Users judged.
-        n_comparisons: Their comparisons.
-    """
-
+    # Share of shuffles that predict at least as well as the own states, these counted too; never 0. None
+    # where it cannot be told, as users are asked of different things.
     p_value: float | None
-    n_users: int
-    n_comparisons: int
+    n_users: int  # judged
+    n_comparisons: int  # theirs
 
 
 def plurality_test(
-    head: PreferenceModel,
-    states: Float[Tensor, "users state"],
-    embeddings: Embeddings,
-    held_out: Comparisons,
-    *,
-    shuffles: int = SHUFFLES,
-    seed: int = 0,
-) -> Plurality:
+    head: PreferenceModel, states: Float[Tensor, "users state"], embeddings: Embeddings,
+    held_out: Comparisons, *, shuffles: int = SHUFFLES, seed: int = 0,
+) -> Plurality:  # fmt: skip
     """Permutation test of whether users prefer differently: shuffle states, and compare held-out predictions.
 
     Where everyone prefers alike, a state fitted to one user's answers says nothing about that user's other
@@ -179,16 +151,7 @@ def plurality_test(
 
     `benchmarks plurality` measures the level on users of different care, topics and numbers of answers.
 
-    Args:
-        head: A model in evaluation mode.
-        states: The users' states, fitted to other comparisons than `held_out`.
-        embeddings: What the comparisons' questions point into.
-        held_out: Comparisons of these users.
-        shuffles: Random shuffles of the states.
-        seed: The same seed gives the same result.
-
-    Raises:
-        PalError: If there is no comparison.
+    The head must be in evaluation mode, the states fitted to other comparisons than `held_out`.
     """
     if not len(held_out):
         raise PalError("held_out must hold at least one comparison, got none")
@@ -223,13 +186,9 @@ def plurality_test(
 
 
 def shuffle_test(
-    margins: Float[np.ndarray, "n users"],
-    user: Int[np.ndarray, " n"],
-    strata: Int[np.ndarray, " users"],
-    *,
-    shuffles: int,
-    rng: np.random.Generator,
-) -> float:
+    margins: Float[np.ndarray, "n users"], user: Int[np.ndarray, " n"], strata: Int[np.ndarray, " users"], *,
+    shuffles: int, rng: np.random.Generator,
+) -> float:  # fmt: skip
     """p-value of users' own states against states shuffled within strata, where care may differ.
 
     A table holds for each user the margins of the chosen responses under each user's state, their sum over
@@ -239,12 +198,8 @@ def shuffle_test(
     square under the state, so that its confidence counts for nothing, then by that of the user's questions,
     so that users weigh alike; and they are cut at 2, so that no single one decides.
 
-    Args:
-        margins: Of held-out comparisons, in favour of the chosen response, at each user's state.
-        user: Whose comparison it is.
-        strata: A number for each user; states are shuffled among those of the same number.
-        shuffles: Random shuffles.
-        rng: Draws them.
+    Margins are those of held-out comparisons, in favour of the chosen response, at each user's state; states
+    are shuffled among users whose stratum is the same.
     """
     n_users = margins.shape[1]
     scaled = margins / np.sqrt(np.square(margins.astype(float)).mean(0)).clip(1e-12)
@@ -280,7 +235,7 @@ def alike_questions(
         user: Who was asked, a number from 0 without gaps.
 
     Returns:
-        A number for each user; None where no clusters of at least four users on average are alike within.
+        Each user's stratum; None where no clusters of at least four users on average are alike within.
     """
     count = np.bincount(user)
     n_users = len(count)

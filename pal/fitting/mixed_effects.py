@@ -195,11 +195,15 @@ def find_loadings(
     left_out, kept = said.of(out), 0
     best = _foretold(left_out, torch.zeros(n_items + 1, 0).to(said.margin))
     for n in FACTORS:
+        if n >= min(n_items, len(some) // HELD_OUT):  # so that at least two people are left out
+            break
         likelier = _foretold(left_out, _loadings(said.of(~out), x, n)[0])
         gain = likelier - best
-        if not float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5:  # NaN of one person
+        if not float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5:
             break
         best, kept = likelier, n
+    if not kept:
+        return x.new_zeros(n_items, 0), x.new_zeros(x.shape[1], 0)
     loadings, told = _loadings(said, x, kept)
     return loadings[:-1], told
 
@@ -238,7 +242,7 @@ def _loadings(
     loadings = _first_loadings(said, len(x), n_users, n)
     x = torch.cat([x, torch.zeros_like(x[:1])])
     eye = torch.eye(n).to(factors)
-    for _ in range(FACTOR_ROUNDS if n else 0):
+    for _ in range(FACTOR_ROUNDS):
         factors, spread = _factors(said, loadings, factors, 1)
         squares = spread + factors[:, :, None] * factors[:, None, :]
         gradient, curvature = (x @ told - loadings) / variance, torch.zeros_like(loadings).repeat(1, n)
@@ -282,7 +286,7 @@ def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[
     together = (rises.T @ rises - bends) * scale * scale.T
     together.fill_diagonal_(0)
     leading = scale * torch.linalg.eigh(together)[1][:, n_items - n :]
-    return torch.cat([START**2 * (n_items / max(n, 1)) ** 0.5 * leading, torch.zeros_like(leading[:1])])
+    return torch.cat([START**2 * (n_items / n) ** 0.5 * leading, torch.zeros_like(leading[:1])])
 
 
 def _foretold(said: Likings, loadings: Float[Tensor, "padded factors"]) -> Float[Tensor, " users"]:

@@ -46,9 +46,7 @@ SPLITS = ("train", "adapt", "val", "test")
 OF_PEOPLE = 0.95  # share of people with one value, from which on an attribute is theirs and not the items'
 SIDES = ("prompt", "chosen", "rejected")
 QUESTION = ["user_id", "prompt", "low", "high"]  # low and high are its responses, in the order of their rows
-UNREADABLE = (
-    pa.ArrowException, SafetensorError, OSError, TypeError, ValueError, EOFError, OverflowError
-)  # fmt: skip
+UNREADABLE = (pa.ArrowException, SafetensorError, OSError, TypeError, ValueError, EOFError, OverflowError)
 FOLDER = "own.vectors/"  # before the names of files of vectors, which may be a table's too
 
 
@@ -252,10 +250,7 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
 
 
 def check_splits(kept: pl.DataFrame, log: Log) -> None:
-    """Refuse a column split that puts a user into both halves or neither, or lacks a place.
-
-    A user with adapt rows is unseen, every other user is seen.
-    """
+    """Refuse a split that lacks a place, or has a user both seen and unseen (with adapt rows), or neither."""
     if kept["split"].is_null().all():
         return
     has_train, has_adapt = ((pl.col("split") == name).any().over("user_id") for name in ("train", "adapt"))
@@ -403,16 +398,22 @@ def find_vectors(path: Path) -> dict[str, Path]:
 
 
 def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[str], np.ndarray]:
-    """Read the vectors whose ids are wanted from the files that `find_vectors` returns.
-
-    Returns the file's name, the ids in its order, and the vectors, (ids, width) in float32.
-    """
+    """Of the files that `find_vectors` returns the name, the wanted ids, and their vectors, (ids, width)."""
     given, path = next((name, path) for name, path in files.items() if not name.endswith(".ids.txt"))
     name = given.removeprefix(FOLDER)
     try:
         ids, table = READERS[Path(name).suffix](name, path)
         if ids is None:
-            ids = _ids_beside(name, files)
+            beside = Path(name).with_suffix(".ids.txt").name
+            if FOLDER + beside not in files:
+                problem = (
+                    f"must have a file {beside} beside it, one id a line in the order of its rows, got none"
+                )
+                raise PalError(f"{name} {problem}")
+            try:
+                ids = files[FOLDER + beside].read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+            except UnicodeDecodeError:
+                raise file_error(beside, "must be UTF-8; save it as UTF-8") from None
         if table.ndim != 2 or not table.size:
             raise file_error(name, f"must hold vectors, (n, width), got an array of shape {table.shape}")
         if len(ids) != len(table):
@@ -437,18 +438,6 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[st
         message = f"the vector {shorten(used[bad])} in {name} must be finite in float32, got NaN, infinity or"
         raise PalError(f"{message} nothing", file=name, row=int(places[bad]) + 1)
     return name, used, values
-
-
-def _ids_beside(name: str, files: Mapping[str, Path]) -> list[str]:
-    """The lines of the file of ids."""
-    expected = Path(name).with_suffix(".ids.txt").name
-    if (path := files.get(FOLDER + expected)) is None:
-        problem = f"must have a file {expected} beside it, one id a line in the order of its rows, got none"
-        raise PalError(f"{name} {problem}")
-    try:
-        return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except UnicodeDecodeError:
-        raise file_error(expected, "must be UTF-8; save it as UTF-8") from None
 
 
 def _read_npy(name: str, path: Path) -> Vectors:

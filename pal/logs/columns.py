@@ -112,9 +112,6 @@ def recognise(
 
     `given` has columns by role, or paths in nested cells (`annotations[].evaluator`): what is returned has a
     row for each entry of the lists on the way. `alone`: a log without a user may be one person's.
-
-    Raises:
-        PalError: If a column is not there, several could be the user, or nothing says what was preferred.
     """
     given = dict(given or {})
     table = _reach(table if "user_id" in given else _nested_users(table), given)
@@ -259,10 +256,7 @@ def _looks_listed(table: Table, column: str) -> bool:
 
 
 def _reach(table: Table, given: Mapping[str, str]) -> Table:
-    """Add a column for each path in nested cells.
-
-    Rows are repeated for each entry of the lists on the way; the responses of one row stay a list.
-    """
+    """Add a column for each path in nested cells, a row for each entry of lists; responses stay a list."""
     missing = [column for column in given.values() if column and column not in table.columns]
     if not missing:
         return table

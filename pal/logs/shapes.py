@@ -428,10 +428,7 @@ def _last_word(value: str) -> str:
 
 
 def parse_ranking(text: str | None, marks: list[str]) -> list[float] | None:
-    """The rank of each response, the lowest best, of `B>A=C`, `["B", "A", "C"]` or `[2, 1, 2]`.
-
-    None where it does not rank exactly these responses.
-    """
+    """Ranks, the lowest best, of `B>A=C`, `["B", "A", "C"]` or `[2, 1, 2]`; None if of other responses."""
     if not text:
         return None
     if re.search("[<>=]", text):

@@ -164,15 +164,7 @@ class Axis:
 
 
 def dots(rows: Sequence[Row]) -> Row:
-    """What the macro `dots` of `story.html.j2` draws.
-
-    Each place has a name and `marks`: name, series (model, one or rest), accuracy, low, high.
-    """
+    """What the macro `dots` draws: places with `marks`: a name, a series, an accuracy, its low and high."""
     marks = [mark for row in rows for mark in row["marks"]]
     values = [mark[end] for mark in marks for end in ("accuracy", "low", "high") if mark[end] is not None]
     return {"rows": rows, "axis": Axis(values)}
-
-
-def story(portrait: Row, answer: Row, rows: Sequence[Row]) -> Row:
-    """What `story.html.j2` shows: a portrait, whether it pays (see `pays`), and the rows of `dots`."""
-    return {**portrait, "pays": {**answer, **dots(rows)}}

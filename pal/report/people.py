@@ -28,11 +28,9 @@ FAST, FASTER = 3.0, 0.2  # seconds an answer, and share of the median person's, 
 
 def judge_people(answers: pl.DataFrame) -> pl.DataFrame:
     """Each person's held-out answers, accuracies and gain: user_id, users, n, accuracy, one, gain."""
-    return (
-        answers.group_by("user_id", "users", maintain_order=True)
-        .agg(n=pl.len(), accuracy=pl.col("right").mean(), one=pl.col("one").mean())
-        .with_columns(gain=pl.col("accuracy") - pl.col("one"))
-    )
+    people = answers.group_by("user_id", "users", maintain_order=True)
+    judged = people.agg(n=pl.len(), accuracy=pl.col("right").mean(), one=pl.col("one").mean())
+    return judged.with_columns(gain=pl.col("accuracy") - pl.col("one"))
 
 
 def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] | None = None) -> Row | None:

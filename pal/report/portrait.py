@@ -1,7 +1,4 @@
-"""A study's people as a report shows them, from a model and its judged answers; ready for JSON.
-
-Shapes: n comparisons, users.
-"""
+"""A study's people as a report shows them, from a model and n judged answers of users; ready for JSON."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -31,22 +31,19 @@ Kind = Literal["mean", "worst", "quantile", "median", "minimax"]
 class Aggregate:
     """How rewards of many become one.
 
-    Args:
-        kind: mean, the average; worst, the reward of the group that likes a response least (maximised, this
-            is max-min); quantile, the least reward that at least this share of people do not exceed; median;
-            or minimax, the least share of people who prefer a response to another one to the same prompt.
-            The response with the most is the minimax winner (Simpson 1969, Kramer 1977): the one that loses
-            least in its worst duel, and the Condorcet winner where there is one. A single response has 0.5.
-        groups: Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not. By
-            default the population's; for the worst of a model with prototypes, these.
-        share: Of the population, in [0, 1]; quantile alone.
-        centred: Whether each group's mean over the responses to one prompt is subtracted first.
+    By `mean`, the average; `worst`, the reward of the group that likes a response least (maximised, this is
+    max-min); `quantile`, the least reward that at least this share of people do not exceed; `median`; or
+    `minimax`, the least share of people who prefer a response to another one to the same prompt. The response
+    with the most is the minimax winner (Simpson 1969, Kramer 1977): the one that loses least in its worst
+    duel, and the Condorcet winner where there is one. A single response has 0.5.
     """
 
     kind: Kind = "mean"
+    # Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not. By default the
+    # population's; for the worst of a model with prototypes, these.
     groups: Tensor | Mapping[str, User] | Sequence[User] | None = None
-    share: float = 0.5
-    centred: bool = False
+    share: float = 0.5  # of the population, in [0, 1]; quantile alone
+    centred: bool = False  # whether each group's mean over the responses to one prompt is subtracted first
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -80,8 +77,8 @@ class Aggregate:
         self, rewards: Float[Tensor, "n groups"], mass: Float[Tensor, " groups"], prompts: Sequence[Hashable]
     ) -> Float[Tensor, " n"]:
         """One reward per response from those for each state; of prompts only which are equal matters."""
-        numbers: dict[Hashable, int] = {}
-        number = torch.tensor([numbers.setdefault(p, len(numbers)) for p in prompts], dtype=torch.long)
+        numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(prompts))}
+        number = torch.tensor([numbers[prompt] for prompt in prompts], dtype=torch.long)
         if self.kind == "minimax":
             return _least_share(rewards, mass, number)
         if self.centred:
@@ -123,12 +120,9 @@ def _least_share(
 
 
 def rewards_for(
-    model: RewardModel,
-    prompts: Any,
-    responses: Any,
-    users: User | Aggregate | list[User],
+    model: RewardModel, prompts: Any, responses: Any, users: User | Aggregate | list[User],
     prompt_of: Sequence[Hashable] | None = None,
-) -> Float[Tensor, " n"]:
+) -> Float[Tensor, " n"]:  # fmt: skip
     """Rewards for one user, for a user of each response, or for an aggregate.
 
     `prompt_of` tells which prompts are equal, for a centred aggregate; by default `prompts` themselves do.

@@ -75,9 +75,8 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
     if not isinstance(user, Aggregate):
         user = Aggregate("mean", model.state_of(user)[None])
     if user.centred or user.kind == "minimax":
-        raise PalError(
-            "an aggregate must not be centred or minimax to be exported: one response is scored at a time"
-        )
+        why = "one response is scored at a time"
+        raise PalError(f"an aggregate must not be centred or minimax to be exported: {why}")
     states, mass = user.states(model)
     prompts = "none" if not model.head.needs_prompts else "given" if prompt is None else "fixed"
     if prompts == "none" and prompt is not None:
@@ -95,24 +94,14 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
         raise PalError(f"the encoder must put nothing before texts to be exported, got {described.name}")
     encoder.tokenizer.model_max_length = int(encoder.max_seq_length)
     network = encoder[0].auto_model
+    made_from = {"fingerprint": model.fingerprint, "encoder": description["encoder"]}
     config = ScalarConfig(
         encoder_config={k: v for k, v in network.config.to_dict().items() if not names_code(k)},
-        pooling=pooling,
-        unit_length=unit_length,
-        stored=description.get("dtype", "float32"),
-        max_tokens=int(encoder.max_seq_length),
-        head=model.config.model_dump(),
-        prompt_dim=model.prompt_dim if model.head.needs_prompts else 0,
-        prompts=prompts,
-        groups=len(states),
-        kind=user.kind,
-        share=float(user.share),
-        made_from={
-            "fingerprint": model.fingerprint,
-            "encoder": description["encoder"],
-            "weights_sha256": described.weights_sha256,
-        },
-    )
+        pooling=pooling, unit_length=unit_length, stored=description.get("dtype", "float32"),
+        max_tokens=int(encoder.max_seq_length), head=model.config.model_dump(), prompts=prompts,
+        prompt_dim=model.prompt_dim if model.head.needs_prompts else 0, groups=len(states), kind=user.kind,
+        share=float(user.share), made_from={**made_from, "weights_sha256": described.weights_sha256},
+    )  # fmt: skip
     with torch.random.fork_rng():  # building draws random weights, which are replaced
         scalar = ScalarReward(config)
     scalar.encoder.load_state_dict(network.state_dict())
@@ -135,23 +124,20 @@ def _exportable_encoder(
     if model.input_encoder.template is not None:
         raise PalError("prompts and responses must be separate to be exported, got a model of joint texts")
     if description.get("precision", "float32") != "float32":
-        raise PalError(
-            f"the encoder must compute in float32 to be exported, got {description['precision']} of {name}"
-        )
+        got = f"{description['precision']} of {name}"
+        raise PalError(f"the encoder must compute in float32 to be exported, got {got}")
     described = encoders.describe(name, model.input_encoder.source(name))
     if described.family != "sentence-transformers" or described.folder is None or name.endswith("+measures"):
         raise PalError(f"the encoder must be of sentence-transformers to be exported, got {name}")
     modules = modules_of(described.folder)
     kinds = [kind for kind, _ in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise PalError(
-            f"the encoder must be Transformer, Pooling and Normalize to be exported, got {', '.join(kinds)}"
-        )
+        wanted = "Transformer, Pooling and Normalize to be exported"
+        raise PalError(f"the encoder must be {wanted}, got {', '.join(kinds)}")
     pooling = pooling_of(modules[1][1])[1]
     if not set(pooling) <= set(POOLINGS):
-        raise PalError(
-            f"the encoder must pool by {', '.join(POOLINGS)} to be exported, got {', '.join(pooling)}"
-        )
+        wanted = f"{', '.join(POOLINGS)} to be exported"
+        raise PalError(f"the encoder must pool by {wanted}, got {', '.join(pooling)}")
     return described, pooling, len(modules) == 3
 
 

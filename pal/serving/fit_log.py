@@ -55,8 +55,7 @@ from pal.serving.log_report import people_of_log, render, verdict
 from pal.serving.reward_model import RewardModel
 from pal.serving.saved_model import CARD
 
-PROTOTYPES = 3  # of the candidates of the method auto
-MOST_PROTOTYPES = 5  # tried where K is auto
+PROTOTYPES, MOST_PROTOTYPES = 3, 5  # of the candidates of the method auto; tried where K is auto
 MOST_VALUES = 20  # of an attribute
 FEWEST_COMPARISONS = 2
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
@@ -74,43 +73,27 @@ Say = Callable[[str], None]  # called with each sentence on what was understood 
 
 @dataclass(frozen=True)
 class Options:
-    """How a log is read and fitted.
+    """How a log is read and fitted."""
 
-    Args:
-        columns: Columns by role, where their names do not tell.
-        values: What values of the winner mean.
-        method: One of `pal.methods.METHODS`; `auto` chooses one.
-        K: Prototypes, for methods that have some; `auto` chooses by cross-validation.
-        encoder: The encoder of texts.
-        image_encoder: The encoder of pictures.
-        item: What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or
-            by a template of such a text, with {prompt} and {response}.
-        vectors: A file of embeddings that cells name by their ids; see `pal.logs.answers`.
-        attributes: Columns of the log by whose values accuracies are told apart; those of people are in the
-            prior of their states where that helps people who are left out.
-        ties: drop, or keep: they are learned from, and never tested on.
-        weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
-        device: Where encoders and fits compute.
-        unseen: Share of the people who are held out, to measure on people who were not fitted; 0: nobody.
-        time_split: Whether each person's latest answers are held out, by the column of the time.
-        seed: Makes everything random.
-    """
-
-    columns: Mapping[str, str] | None = None
-    values: Mapping[str, str] | None = None
-    method: str = "auto"
-    K: int | str = "auto"
-    encoder: str = TEXT_ENCODER
-    image_encoder: str = IMAGE_ENCODER
+    columns: Mapping[str, str] | None = None  # by role, where their names do not tell
+    values: Mapping[str, str] | None = None  # what values of the winner mean
+    method: str = "auto"  # one of `pal.methods.METHODS`; `auto` chooses one
+    K: int | str = "auto"  # prototypes, for methods that have some; `auto` chooses by cross-validation
+    encoder: str = TEXT_ENCODER  # of texts
+    image_encoder: str = IMAGE_ENCODER  # of pictures
+    # What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or by a
+    # template of such a text, with {prompt} and {response}.
     item: str = "separate"
-    vectors: Path | str | None = None
+    vectors: Path | str | None = None  # a file of embeddings that cells name by ids; see `pal.logs.answers`
+    # Columns of the log by whose values accuracies are told apart; those of people are in the prior of their
+    # states where that helps people who are left out.
     attributes: Sequence[str] = ()
-    ties: str = "drop"
-    weights: Mapping[str, str] | None = None
-    device: str = "cpu"
-    unseen: float = 0.2
-    time_split: bool = False
-    seed: int = 0
+    ties: str = "drop"  # or keep: they are learned from, and never tested on
+    weights: Mapping[str, str] | None = None  # of encoders, by name: `package`, `hub` or a folder
+    device: str = "cpu"  # where encoders and fits compute
+    unseen: float = 0.2  # share of the people who are held out, to measure on people who were not fitted
+    time_split: bool = False  # whether each person's latest answers are held out, by the column of the time
+    seed: int = 0  # makes everything random
 
     def read(self, source: Any, say: Say | None, known: Sequence[str] = ()) -> Log:
         """Read a log, and say what was understood; `known` are attributes that it may have."""
@@ -125,31 +108,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A log as tensors.
+    """A log as tensors."""
 
-    Args:
-        embeddings: One row per distinct prompt and response.
-        comparisons: One of each person to each question.
-        user_ids: The people, in the order of their numbers.
-        pairs: The same comparisons as `Answers.pairs` has them.
-        prompt_ids: The ids of the prompts, by row of their embeddings.
-        encoder: What made the embeddings, as `RewardModel` keeps it.
-        rejected: The log's rows that are not learned from: file, row, reason.
-        contents: Prompts and responses themselves, by row of their embeddings.
-        attributes: Of each person, those that the log tells of people.
-        part: Each comparison's part: its number in PARTS, or -1.
-    """
-
-    embeddings: Embeddings
-    comparisons: Comparisons
-    user_ids: list[str]
-    pairs: pl.DataFrame
-    prompt_ids: list[str]
-    encoder: dict[str, Any]
-    rejected: pl.DataFrame
-    contents: dict[str, list[Any]]
-    attributes: list[Attributes]
-    part: Int[np.ndarray, " n"]
+    embeddings: Embeddings  # one row per distinct prompt and response
+    comparisons: Comparisons  # one of each person to each question
+    user_ids: list[str]  # in the order of their numbers
+    pairs: pl.DataFrame  # the same comparisons as `Answers.pairs` has them
+    prompt_ids: list[str]  # by row of their embeddings
+    encoder: dict[str, Any]  # what made the embeddings, as `RewardModel` keeps it
+    rejected: pl.DataFrame  # the log's rows that are not learned from: file, row, reason
+    contents: dict[str, list[Any]]  # prompts and responses themselves, by row of their embeddings
+    attributes: list[Attributes]  # of each person, those that the log tells of people
+    part: Int[np.ndarray, " n"]  # each comparison's part: its number in PARTS, or -1
 
     def rows(self, chosen: Bool[np.ndarray, " n"]) -> Comparisons:
         """Those comparisons that are marked."""
@@ -161,19 +131,16 @@ class Encoded:
 
     def members(self, users: str) -> Int[np.ndarray, " users"]:
         """The people, seen or unseen, ascending."""
-        half = [number for number, (of_half, _) in enumerate(PARTS) if of_half == users]
+        half = [number for number, part in enumerate(PARTS) if part[0] == users]
         return np.unique(self.comparisons.user.numpy()[np.isin(self.part, half)])
 
     def of_part(
         self, users: str, split: str, among: Bool[np.ndarray, " n"] | None = None
     ) -> tuple[Comparisons, int]:
         """A part's comparisons, or some, with the people of its half numbered from 0; how many these are."""
-        members = torch.from_numpy(self.members(users))
-        row = torch.full((len(self.user_ids),), -1, dtype=torch.long)
-        row[members] = torch.arange(len(members))
-        marked = self.is_in(users, split)
+        members, marked = torch.from_numpy(self.members(users)), self.is_in(users, split)
         chosen = self.rows(marked if among is None else marked & among)
-        return replace(chosen, user=row[chosen.user]), len(members)
+        return replace(chosen, user=torch.searchsorted(members, chosen.user)), len(members)
 
     @property
     def on_known_items(self) -> Bool[np.ndarray, " n"]:
@@ -186,21 +153,15 @@ class Encoded:
 def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> Encoded:
     """Encode a log's items, and make one comparison of a person's answers to one question: their mean.
 
-    All of them are in training until `place` says otherwise.
-
-    Args:
-        log: The log.
-        options: The encoders.
-        model: A model whose encoders and people these are to be, other people after them; None takes the
-            encoders of the options, and the log's people alone.
+    All of them are in training until `place` says otherwise. Where a model is given, encoders are its own and
+    its people come first; otherwise encoders are those of the options.
     """
     template = model.input_encoder.template if model else template_of(options.item)
     vectors = find_vectors(Path(options.vectors)) if options.vectors else None
     answers = read_answers(log, vectors=vectors, template=template, ties=options.ties)
-    pairs, rejected = answers.pairs, answers.rejected
+    pairs, rejected, prompt_ids = answers.pairs, answers.rejected, []
     described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
-    names: dict[str, list[str]] = {"prompts": []}
     contents: dict[str, list[Any]] = {"prompts": []}
     readable = np.ones(len(pairs), bool)
     tables: dict[tuple[str, str], tuple[Tensor, np.ndarray]] = {}
@@ -208,19 +169,19 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         modality = answers.modality[half]
         if modality is None:
             continue
-        name = options.image_encoder if modality == "image" else options.encoder
+        items, used = answers.items[modality], answers.used(modality)
         about = dict(model.encoder.get(half) or {}) if model else {}
         about.pop("template", None)
-        described[half] = about or _describe(name, options.weights or {}, answers.items[modality], modality)
-        used = answers.used(modality)
+        described[half] = about or _describe(options, items, modality)
         # Prompts and responses that one encoder reads share one table.
         key = (modality, json.dumps(described[half], sort_keys=True))
         if key not in tables:
-            tables[key] = _encode(answers.items[modality], used, modality, half, described[half], options)
+            tables[key] = _encode(items, used, modality, half, described[half], options)
         embedded[half], row = tables[key]
-        read, found = used[row[used] >= 0], answers.items[modality]
-        names[half] = [each.decode() for each in found.ids[read]]
-        contents[half] = [found.contents[int(each)] for each in read]
+        read = used[row[used] >= 0]
+        contents[half] = [items.contents[int(each)] for each in read]
+        if half == "prompts":
+            prompt_ids = [each.decode() for each in items.ids[read]]
         for side in sides:
             pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
             readable &= (pairs[side] >= 0).to_numpy()
@@ -240,29 +201,24 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     numbers = pairs.select(pl.col("user_id").cast(pl.Enum(people)).to_physical(), *SIDES).cast(pl.Int64)
     user, prompt, chosen, rejected_side = (column.to_torch() for column in numbers)
     comparisons = Comparisons.from_pairs(
-        user=user,
-        prompt=prompt if answers.modality["prompts"] else None,
-        chosen=chosen,
-        rejected=rejected_side,
-        label=pairs["label"].to_torch(),
+        user=user, prompt=prompt if answers.modality["prompts"] else None, chosen=chosen,
+        rejected=rejected_side, label=pairs["label"].to_torch(),
         weight=pairs["weight"].cast(pl.Float32).to_torch(),
-    )
+    )  # fmt: skip
     embeddings = Embeddings(embedded["prompts"], embedded["responses"])
     told = attributes_of_people(log.attributes, log.pairs["user_id"])
-    attributes = [told.get(user, {}) for user in people]
+    attributes, part = [told.get(user, {}) for user in people], np.zeros(len(comparisons), int)
     return Encoded(
-        embeddings, comparisons, people, pairs, names["prompts"], described, rejected, contents, attributes,
-        np.zeros(len(comparisons), int),
-    )  # fmt: skip
+        embeddings, comparisons, people, pairs, prompt_ids, described, rejected, contents, attributes, part
+    )
 
 
 def _encode(
     found: Items, used: np.ndarray, modality: str, side: Side, known: Mapping[str, Any], options: Options
 ) -> tuple[Float[Tensor, "items dim"], np.ndarray]:
-    """The embeddings of items, some at a time: what is done is kept in the store, however the run ends.
+    """The embeddings of the items that are `used`, and each item's row among them: -1 where there is none.
 
-    Returns the embeddings of those that are `used`, and the row of each item among them: -1 where it is not
-    used, or no encoder reads it.
+    Some are encoded at a time: what is done is kept in the store, however the run ends.
     """
     items = [found.contents[int(row)] for row in used]
     good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
@@ -292,15 +248,16 @@ def _encode(
     return torch.from_numpy(table), row_of
 
 
-def _describe(name: str, weights: Mapping[str, str], items: Items, modality: str) -> dict[str, Any]:
+def _describe(options: Options, items: Items, modality: str) -> dict[str, Any]:
     """What is kept of an encoder beside a model; of vectors, that there is none."""
     if modality == "vector":
         return asdict(Embedder("none", "", "", items.contents.shape[1], "float32", "as given", "none"))
+    option = "image_encoder" if modality == "image" else "encoder"
+    name = getattr(options, option)
     if (reads := encoders.modalities(name)) and modality not in reads:
-        option = "image_encoder" if modality == "image" else "encoder"
         wanted, got = PLURALS[modality], PLURALS[reads[0]]
         raise PalError(f"{option} must be one that reads {wanted}, got {name!r}, which reads {got}")
-    about = encoders.describe(name, weights.get(encoders.plain_name(name), encoders.default_weights(name)))
+    about = encoders.describe(name, InputEncoder({}, options.weights or {}).source(name))
     return asdict(Embedder.from_described(about))
 
 
@@ -336,9 +293,8 @@ def place(
         by = "time" if options.time_split else "items"
         drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
         placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
-    part[placed["pair_id"].to_numpy()] = [
-        numbers.get(place, -1) for place in placed.select("users", "split").iter_rows()
-    ]
+    parts = placed.select("users", "split").iter_rows()
+    part[placed["pair_id"].to_numpy()] = [numbers.get(each, -1) for each in parts]
     tied = (data.pairs["label"] == TIE).to_numpy()  # neither right nor wrong
     part[tied & np.isin(part, (SEEN_TEST, UNSEEN_TEST))] = -1
     return part
@@ -355,23 +311,14 @@ def progress(total: int | None, what: str) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a fit of a log gives.
+    """What a fit of a log gives."""
 
-    Args:
-        model: Fitted to all people and answers.
-        measured: Fitted without the people and answers that were held out: the one that `metrics` are of.
-        metrics: What was measured, ready for JSON.
-        log: What was read.
-        rejected: The rows that were not learned from: file, row, reason.
-        people: What the report shows of the people.
-    """
-
-    model: RewardModel
-    measured: RewardModel
-    metrics: dict[str, Any] = field(repr=False)
-    log: Log = field(repr=False)
-    rejected: pl.DataFrame = field(repr=False)
-    people: dict[str, Any] = field(repr=False)
+    model: RewardModel  # fitted to all people and answers
+    measured: RewardModel  # fitted without those that were held out: the one that `metrics` are of
+    metrics: dict[str, Any] = field(repr=False)  # what was measured, ready for JSON
+    log: Log = field(repr=False)  # what was read
+    rejected: pl.DataFrame = field(repr=False)  # rows that were not learned from: file, row, reason
+    people: dict[str, Any] = field(repr=False)  # what the report shows of the people
 
     @property
     def verdict(self) -> str:
@@ -379,11 +326,7 @@ class Result:
         return str(self.metrics["verdict"])
 
     def save(self, folder: Path | str) -> None:
-        """Write models, numbers, report and rejected rows into a folder, all or nothing.
-
-        Raises:
-            PalError: If something else is at that place.
-        """
+        """Write models, numbers, report and rejected rows into a folder, all or nothing."""
         folder = _replaceable(folder)
         people, answers = self.metrics["people"], self.metrics["comparisons"]
         cards = {
@@ -403,13 +346,9 @@ class Result:
 
 
 def fit(
-    source: Any,
-    *,
-    out: Path | str | None = None,
-    options: Options | None = None,
-    say: Say | None = None,
+    source: Any, *, out: Path | str | None = None, options: Options | None = None, say: Say | None = None,
     **others: Any,
-) -> Result:
+) -> Result:  # fmt: skip
     """Fit a personal reward model to a log; see `Options` for what else may be given by name.
 
     Args:
@@ -460,7 +399,7 @@ def fit(
         "K": final.config.K,
         "settings": why,
         **metrics,
-        "answers_at_random": _round(people["answering"]["lapse"] or 0.0),
+        "answers_at_random": round(float(people["answering"]["lapse"] or 0.0), 4),
     }
     if told := [row for row in people["answering"]["rows"] if row["why"]]:
         metrics["look_at"] = {row["user_id"]: row["why"] for row in told}
@@ -511,14 +450,9 @@ def _settings(data: Encoded, options: Options) -> tuple[str, int, str]:
 
 
 def _fit(
-    data: Encoded,
-    method: str,
-    K: int,
-    options: Options,
-    what: str,
-    attributes: str | None = "judged",
+    data: Encoded, method: str, K: int, options: Options, what: str, attributes: str | None = "judged",
     scale: tuple[float, float] = (1.0, 1.0),
-) -> tuple[RewardModel, Learned]:
+) -> tuple[RewardModel, Learned]:  # fmt: skip
     """A model of the people in training, and what its method left behind.
 
     `attributes` are judged (whether they help), in the prior without that, or left alone; a
@@ -537,13 +471,9 @@ def _fit(
         people = [data.attributes[user] for user in seen]
         learned = learned.with_attributes(task, people, judged=attributes == "judged")
     model = RewardModel.from_fit(
-        learned.fitted,
-        data.embeddings,
-        user_ids=[data.user_ids[user] for user in seen],
-        fit_config=learned.config,
-        encoder=data.encoder,
-        attributes=learned.attributes,
-    )
+        learned.fitted, data.embeddings, user_ids=[data.user_ids[user] for user in seen],
+        fit_config=learned.config, encoder=data.encoder, attributes=learned.attributes,
+    )  # fmt: skip
     return model, learned
 
 
@@ -565,10 +495,9 @@ def _measure(
             found, _ = _judge(data, test, n_users, _both(model, shared, suffix))
             metrics["seen"] |= found | {"people": metrics["seen"]["people"]}
             continue
-        metrics["seen"], (own, one) = _judge(data, test, n_users, _both(model, shared))
-        paired = paired_test(own, one)
-        gain = {"gain": paired.difference, "gain_low": paired.low, "gain_high": paired.high}
-        metrics["seen"] |= {name: _round(number) for name, number in gain.items()}
+        metrics["seen"], both = _judge(data, test, n_users, _both(model, shared))
+        paired = paired_test(*both)
+        metrics["seen"] |= _interval("gain", paired.difference, paired.low, paired.high)
     metrics |= {**_measure_unseen(data, model, shared), "one_reward": not personal, "looked": looked}
     return {**metrics, "verdict": verdict(metrics)}
 
@@ -589,9 +518,14 @@ def _judge(
     ]
     found: dict[str, Any] = {"people": int((judged[0].total > 0).sum())}
     for name, each in zip(rewards, judged, strict=True):
-        ends = zip(("", "_low", "_high"), (each.micro, *confidence_interval(each)), strict=True)
-        found |= {f"{name}{end}": _round(number) for end, number in ends}
+        found |= _interval(name, each.micro, *confidence_interval(each))
     return found, judged
+
+
+def _interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    """A number and the ends of its interval, rounded, by their names among the metrics."""
+    ends = zip(("", "_low", "_high"), (value, low, high), strict=True)
+    return {f"{name}{end}": round(float(number), 4) for end, number in ends}
 
 
 def _by_attribute(log: Log, data: Encoded, model: RewardModel, shared: RewardModel) -> dict[str, Any]:
@@ -619,17 +553,14 @@ def _measure_unseen(data: Encoded, model: RewardModel, shared: RewardModel | Non
     if not len(test):
         return {}
     options = {"n_users": n_all, "attributes": data.attributes}
+    answers = {"personal": adapt, "without_answers": data.rows(np.zeros_like(unseen))}
     rewards = {
-        "personal": (model, model.locate(data.embeddings, adapt, **options)),
-        "without_answers": (
-            model,
-            model.locate(data.embeddings, data.rows(np.zeros_like(unseen)), **options),
-        ),
+        name: (model, model.locate(data.embeddings, some, **options)) for name, some in answers.items()
     }
     if shared is not None:
         rewards["one_for_everyone"] = (shared, shared.state_of(None).expand(n_all, -1))
-    answers = np.bincount(adapt.user.numpy(), minlength=n_all)
-    each = int(np.median(answers[answers > 0])) if len(adapt) else 0
+    _, counts = np.unique(adapt.user.numpy(), return_counts=True)
+    each = int(np.median(counts)) if len(counts) else 0
     return {"unseen": {"answers_each": each, **_judge(data, test, n_all, rewards)[0]}}
 
 
@@ -646,10 +577,8 @@ def compare(
     data = encode_log(options.read(source, say), options)
     data = replace(data, part=place(data, options))
     (train, n_seen), (val, _), _, (adapt, n_unseen), _ = (data.of_part(*part) for part in PARTS)
-    known, tests = data.on_known_items, {}
-    for users in ("seen", "unseen"):
-        for items, rows in (("known", known), ("new", ~known)):
-            tests[users, items], _ = data.of_part(users, "test", rows)
+    items, halves = {"known": data.on_known_items, "new": ~data.on_known_items}, ("seen", "unseen")
+    tests = {(half, of): data.of_part(half, "test", rows)[0] for half in halves for of, rows in items.items()}
     held = places({"seen": train, "unseen": adapt}, tests, {"seen": n_seen, "unseen": n_unseen})
     K = min(n_seen, PROTOTYPES if options.K == "auto" else int(options.K))
     task = Task(data.embeddings, train, n_seen, val if len(val) else None, K, options.seed, options.device)
@@ -663,9 +592,6 @@ def evaluate(
 
     People whom it does not know are located by half of their answers and judged on the others. Arguments are
     those of `fit`; none of what `source` holds should have been fitted.
-
-    Raises:
-        PalError: If the log cannot be read, or its items are not what the model reads.
     """
     options = options or Options()
     log = options.read(source, say, list(model.attributes.columns) if model.attributes else [])
@@ -679,10 +605,5 @@ def evaluate(
     metrics: dict[str, Any] = {"log": log.fingerprint, "comparisons": len(part)}
     metrics |= _measure_unseen(data, model)
     if len(of_seen := data.rows(data.is_in("seen", "test"))):
-        rewards = {"personal": (model, model.states)}
-        metrics["seen"], _ = _judge(data, of_seen, len(model.user_ids), rewards)
+        metrics["seen"], _ = _judge(data, of_seen, len(model.user_ids), {"personal": (model, model.states)})
     return metrics
-
-
-def _round(number: float) -> float:
-    return round(float(number), 4)

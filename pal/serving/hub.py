@@ -34,23 +34,14 @@ Model = TypeVar("Model", bound=RewardModel)
 
 @dataclass(frozen=True)
 class About:
-    """What a card says beside what the model itself knows.
+    """What a card says beside what the model itself knows."""
 
-    Args:
-        title: The model's name.
-        data: What it was fitted on, in words: where from, how many people, under which licence.
-        licence: The model's, as the hub spells it: `apache-2.0`, `cc-by-4.0`.
-        datasets: The data sets' names on the hub.
-        language: Codes such as `en`.
-        measured: How well it serves whom, in words: of `pal fit` the verdict.
-    """
-
-    title: str = "A personal reward model"
-    data: str = ""
-    licence: str | None = None
-    datasets: Sequence[str] = ()
-    language: Sequence[str] = ()
-    measured: str = ""
+    title: str = "A personal reward model"  # the model's name
+    data: str = ""  # what it was fitted on, in words: where from, how many people, under which licence
+    licence: str | None = None  # the model's, as the hub spells it: `apache-2.0`, `cc-by-4.0`
+    datasets: Sequence[str] = ()  # their names on the hub
+    language: Sequence[str] = ()  # codes such as `en`
+    measured: str = ""  # how well it serves whom, in words: of `pal fit` the verdict
 
 
 def model_card(model: RewardModel, about: About) -> str:
@@ -64,23 +55,15 @@ def model_card(model: RewardModel, about: About) -> str:
             cells = (name, of_side.get("dim", ""), of_side.get("weights_sha256") or "none")
             encoders.append([side, *map(escaped, cells)])
     data = ModelCardData(
-        language=list(about.language) or None,
-        license=about.licence,
-        library_name="pal",
-        tags=TAGS,
+        language=list(about.language) or None, license=about.licence, library_name="pal", tags=TAGS,
         datasets=list(about.datasets) or None,
-    )
+    )  # fmt: skip
+    words = {"title": about.title, "about_data": about.data, "licence": about.licence or "",
+             "measured": about.measured}  # fmt: skip
     return ModelCard.from_template(
-        data,
-        template_path=str(TEMPLATE),
-        title=escaped(about.title),
-        config=model.config,
-        people=_people_in(model),
-        about_data=escaped(about.data),
-        licence=escaped(about.licence or ""),
-        encoders=encoders,
-        measured=escaped(about.measured),
-    ).content
+        data, template_path=str(TEMPLATE), config=model.config, people=_people_in(model), encoders=encoders,
+        **{name: escaped(text) for name, text in words.items()},
+    ).content  # fmt: skip
 
 
 def escaped(text: Any) -> str:
@@ -94,27 +77,14 @@ def save_pretrained(
 ) -> None:
     """Write a model and its card to a folder, as a whole; a model that is there already is replaced.
 
-    `RewardModel.save` keeps the people, and writes no card.
-
-    Args:
-        model: What to write.
-        folder: Where to.
-        about: What the card says beside what the model itself knows.
-        users: Whether the people seen in fitting, ids and states, stay in it.
-
-    Raises:
-        PalError: If something else is at that place.
+    The people seen in fitting, ids and states, stay in it where `users` says so. `RewardModel.save` keeps
+    them, and writes no card.
     """
     write_model(expanded(folder), _shared_files(_shared(model, users=users), about))
 
 
 def from_pretrained(
-    kind: type[Model],
-    name: Path | str,
-    *,
-    revision: str | None = None,
-    weights: Mapping[str, str | Path] | None = None,
-    device: str = "cpu",
+    kind: type[Model], name: Path | str, *, revision: str | None = None, **options: Any
 ) -> Model:
     """Read a model from a folder or from the hub, with every number and every file's hash checked.
 
@@ -122,29 +92,19 @@ def from_pretrained(
         kind: The class of the model.
         name: A folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`.
         revision: The hub's commit, branch or tag; only a commit cannot change.
-        weights: See `RewardModel.load`.
-        device: See `RewardModel.load`.
-
-    Raises:
-        PalError: If the hub has no such model or cannot be reached, or `load` refuses what it has.
+        **options: Those of `RewardModel.load`: weights, device.
     """
     folder = expanded(name)
     if not folder.is_dir():
         advice = "name the folder of a model"
         folder = download(str(name), revision, [TENSORS, USERS, CONFIG, SUMS], advice=advice)
-    return kind.load(folder, weights=weights, device=device)
+    return kind.load(folder, **options)
 
 
 def push_to_hub(
-    model: RewardModel,
-    repo: str,
-    *,
-    about: About | None = None,
-    users: bool = False,
-    private: bool | None = True,
-    token: str | None = None,
-    **commit: Any,
-) -> str:
+    model: RewardModel, repo: str, *, about: About | None = None, users: bool = False,
+    private: bool | None = True, token: str | None = None, **commit: Any,
+) -> str:  # fmt: skip
     """Upload a model and its card to the hub, and say on standard error what of people goes along.
 
     Args:
@@ -158,9 +118,6 @@ def push_to_hub(
 
     Returns:
         The commit's address.
-
-    Raises:
-        PalError: If the hub refuses it or cannot be reached.
     """
     shared = _shared(model, users=users)
     files = _shared_files(shared, about)
@@ -170,10 +127,8 @@ def push_to_hub(
         operations = [CommitOperationAdd(path, data) for path, data in files.items()]
         done = api.create_commit(name, operations, **{"commit_message": "Add a PAL reward model", **commit})
     except client_errors() as error:
-        raise PalError(
-            f"{repo} could not be written on the hub ({reason(error)}); check the name, the network and "
-            "that the token may write"
-        ) from None
+        advice = "check the name, the network and that the token may write"
+        raise PalError(f"{repo} could not be written on the hub ({reason(error)}); {advice}") from None
     print(f"{name}: uploaded {_people_in(shared)}", file=sys.stderr)
     return str(done)
 
@@ -184,9 +139,8 @@ def _shared(model: RewardModel, *, users: bool) -> RewardModel:
         return model
     population = model.population.coarsened(len(model.user_ids), FEWEST)
     # What attributes say could be of few people, and is in evidence of the population as it was.
-    return replace(
-        model, user_ids=[AVERAGE], states=population.mean[None], population=population, attributes=None
-    )
+    one = {"user_ids": [AVERAGE], "states": population.mean[None]}
+    return replace(model, **one, population=population, attributes=None)
 
 
 def _shared_files(shared: RewardModel, about: About | None) -> dict[str, bytes]:
@@ -198,7 +152,5 @@ def _people_in(model: RewardModel) -> str:
     """What of the people seen in fitting a model holds."""
     if list(model.user_ids) != [AVERAGE]:
         return f"the ids and weights of the {len(model.user_ids):,} people seen in fitting"
-    return (
-        "no person's id or own weights, but a population whose points are the means of at least "
-        f"{FEWEST} people each (all, where fewer were seen)"
-    )
+    least = f"at least {FEWEST} people each (all, where fewer were seen)"
+    return f"no person's id or own weights, but a population whose points are the means of {least}"

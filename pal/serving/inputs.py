@@ -40,30 +40,25 @@ Row = TypeVar("Row", bound=tuple)  # Preference or Question
 
 TEXT, IMAGE, VECTOR = "text", "image", "vector"
 COLUMNS = ("chosen", "rejected", "label")
-FINITE_BLOCK = 8192  # embeddings that are checked at a time, so that nothing of the table's size is allocated
 Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
-TOKENS_PER_BATCH = 4096
-IMAGES_PER_BATCH = 32
+TOKENS_PER_BATCH, IMAGES_PER_BATCH = 4096, 32
+FINITE_BLOCK = 8192  # embeddings that are checked at a time, so that nothing of the table's size is allocated
 ALL = slice(None)  # of the items of a list
 
 
 class Place(NamedTuple):
-    """Where an item stands: its name in messages, such as `responses[3]`, and what an error about it carries.
+    """Where an item stands, and what an error about it carries."""
 
-    `user` is whose comparison it is, where there are several users.
-    """
-
-    name: str
+    name: str  # in messages, such as `responses[3]`
     column: str
     row: int
-    user: str | None = None
+    user: str | None = None  # whose comparison it is, where there are several users
 
     def error(self, problem: str) -> PalError:
         """An error that says what is wrong with the item."""
-        return PalError(
-            f"{self.name} {problem}", row=self.row, column=self.column, user=self.user, problem=problem
-        )
+        at = {"row": self.row, "column": self.column, "user": self.user}
+        return PalError(f"{self.name} {problem}", **at, problem=problem)
 
 
 Places: TypeAlias = Callable[[int], Place]
@@ -116,27 +111,17 @@ class ItemEmbeddings:
 class Preference(NamedTuple):
     """One comparison: this response is preferred to that one, as answers to this prompt.
 
-    Args:
-        prompt: What both answer; None where the model reads no prompts.
-        chosen: The response that was preferred.
-        rejected: The other.
-        label: P(chosen is preferred), in [0, 1]; 0.5 is a tie.
+    `prompt` is None where the model reads no prompts; `label` is P(chosen is preferred), in [0, 1].
     """
 
     prompt: Item | None
     chosen: Item
     rejected: Item
-    label: float = 1.0
+    label: float = 1.0  # 0.5 is a tie
 
 
 class Question(NamedTuple):
-    """One question that may be asked: which of two responses is preferred.
-
-    Args:
-        prompt: What both answer; None where the model reads no prompts.
-        first: A response.
-        second: The other.
-    """
+    """One question that may be asked: which of two responses to a prompt, where one is read, is preferred."""
 
     prompt: Item | None
     first: Item
@@ -145,19 +130,12 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Preferences:
-    """Comparisons of one person as columns, for embeddings in bulk.
+    """Comparisons of one person as columns, for embeddings in bulk."""
 
-    Args:
-        prompts: One per comparison, or one for all; None where the model reads no prompts.
-        chosen: One per comparison: a list of texts and pictures, or embeddings (n, dim).
-        rejected: The other responses, aligned.
-        label: P(chosen is preferred) of each; None stands for all ones.
-    """
-
-    prompts: Items | None
-    chosen: Items
-    rejected: Items
-    label: Tensor | Sequence[float] | None = None
+    prompts: Items | None  # one per comparison, or one for all; None where the model reads no prompts
+    chosen: Items  # one per comparison: a list of texts and pictures, or embeddings (n, dim)
+    rejected: Items  # aligned with these
+    label: Tensor | Sequence[float] | None = None  # P(chosen is preferred) of each; None: all ones
 
 
 def listed(column: Any) -> Any:
@@ -200,14 +178,11 @@ def kind_of(item: object) -> str:
         return TEXT
     if isinstance(item, bytes | Path | Image):
         return IMAGE
-    if isinstance(item, Tensor | np.ndarray) or (
-        isinstance(item, list | tuple) and item and isinstance(item[0], Real)
-    ):
+    is_list = isinstance(item, list | tuple) and item and isinstance(item[0], Real)
+    if is_list or isinstance(item, Tensor | np.ndarray):
         return VECTOR
-    raise PalError(
-        "an item must be a text, messages, a picture (bytes, a Path or a PIL image) or an embedding, got "
-        f"{type(item).__name__}"
-    )
+    wanted = "a text, messages, a picture (bytes, a Path or a PIL image) or an embedding"
+    raise PalError(f"an item must be {wanted}, got {type(item).__name__}")
 
 
 def concatenate(lists: Sequence[ItemList]) -> ItemList:
@@ -223,27 +198,20 @@ def concatenate(lists: Sequence[ItemList]) -> ItemList:
 def check_embeddings(table: Tensor, dim: int, places: Places) -> None:
     """Refuse a table of embeddings that is not finite floats of the model's width."""
     if table.dim() != 2 or table.shape[1] != dim:
-        raise places(0).error(
-            f"must be an embedding of {dim} numbers, got a table of the shape {tuple(table.shape)}; use the "
-            "encoder that the model was fitted with"
-        )
+        got = f"a table of the shape {tuple(table.shape)}; use the encoder that the model was fitted with"
+        raise places(0).error(f"must be an embedding of {dim} numbers, got {got}")
     if not table.is_floating_point():
         raise places(0).error(f"must be an embedding of floats, got {table.dtype}; convert it")
-    for start in range(0, len(table), FINITE_BLOCK):
-        block = table[start : start + FINITE_BLOCK]
+    for number, block in enumerate(table.split(FINITE_BLOCK)):
         # One sum settles nearly every case; a sum of finite numbers may still overflow.
         if not bool(torch.isfinite(block.sum(dtype=torch.float32))):
             for row in (~torch.isfinite(block.float()).all(1)).nonzero()[:, 0].tolist():
-                raise places(start + row).error(
-                    "must be finite, got NaN or infinity; encode it again or leave it out"
-                )
+                problem = "must be finite, got NaN or infinity; encode it again or leave it out"
+                raise places(number * FINITE_BLOCK + row).error(problem)
 
 
 def as_row(kind: type[Row], given: Any, place: str) -> Row:
-    """A `Preference` or `Question` from a mapping of its names, or from a tuple in their order.
-
-    A mapping may leave out `prompt`, and both may leave out `label`.
-    """
+    """A `Preference` or `Question` from a mapping, which may leave out `prompt`, or a tuple in its order."""
     with suppress(TypeError):  # too few, too many or other names
         if isinstance(given, Mapping):
             return kind(**{"prompt": None, **given})
@@ -254,10 +222,7 @@ def as_row(kind: type[Row], given: Any, place: str) -> Row:
 
 
 def as_columns(comparisons: Any, *, needs_prompts: bool) -> Preferences:
-    """Comparisons as columns of equal length: lists or tables, with labels as float32 or None for all ones.
-
-    Prompts are left out where they are not needed.
-    """
+    """Comparisons as columns of equal length, labels as float32; without prompts where none are needed."""
     columns = comparisons if isinstance(comparisons, Preferences) else _columns_of_rows(comparisons)
     chosen, rejected = as_list(columns.chosen), as_list(columns.rejected)
     n, label = len(chosen), None
@@ -291,11 +256,8 @@ def _columns_of_rows(comparisons: Any) -> Preferences:
     rows = [as_row(Preference, given, f"comparison {row}") for row, given in enumerate(comparisons)]
     without_prompt = [number for number, row in enumerate(rows) if row.prompt is None]
     if without_prompt and len(without_prompt) < len(rows):
-        raise PalError(
-            f"comparisons must all have a prompt or none, got none in comparison {without_prompt[0]}; add it",
-            row=without_prompt[0],
-            column="prompt",
-        )
+        problem = f"all have a prompt or none, got none in comparison {without_prompt[0]}; add it"
+        raise PalError(f"comparisons must {problem}", row=without_prompt[0], column="prompt")
     prompts = None if without_prompt or not rows else [row.prompt for row in rows]
     return Preferences(prompts, *([getattr(row, side) for row in rows] for side in COLUMNS))
 
@@ -318,31 +280,23 @@ def _as_tensor(vector: Any) -> Tensor:
 
 
 class LoadedEncoder(NamedTuple):
-    """One side's encoder, what it reads (text, image or both), and what the model says of it."""
+    """One side's encoder, and what the model says of it."""
 
     encoder: Any
-    modalities: tuple[str, ...]
+    modalities: tuple[str, ...]  # that it reads: text, image or both
     description: Mapping[str, Any]
 
 
 @dataclass
 class InputEncoder:
-    """A model's encoders, one for prompts and one for responses.
+    """A model's encoders, one for prompts and one for responses."""
 
-    Args:
-        encoder: The model's: `{"prompts": {...} | None, "responses": {...}}`.
-        weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder. By default
-            the hub; for all-MiniLM-L6-v2 the package.
-        device: Where encoders compute.
-
-    Attributes:
-        template: How prompt and response are one text, where the model was fitted on such: see
-            `pal.conversations.template_of`.
-    """
-
-    encoder: Mapping[str, Any]
+    encoder: Mapping[str, Any]  # the model's: `{"prompts": {...} | None, "responses": {...}}`
+    # Where an encoder's weights come from, by its name: `package`, `hub` or a folder. By default the hub; for
+    # all-MiniLM-L6-v2 the package.
     weights: Mapping[str, str | Path] = field(default_factory=dict)
-    device: str = "cpu"
+    device: str = "cpu"  # where encoders compute
+    # How prompt and response are one text, where the model was fitted on such: see `template_of`.
     template: str | None = field(init=False)
     _loaded: dict[Side, LoadedEncoder] = field(default_factory=dict, init=False, repr=False)
 
@@ -368,11 +322,7 @@ class InputEncoder:
         return str(self.weights.get(encoders.plain_name(name)) or encoders.default_weights(name))
 
     def joined(self, prompts: Items | None, responses: ItemList) -> ItemList:
-        """Responses in one text with their prompts, where there is a template; embeddings as they are.
-
-        Raises:
-            PalError: If prompts are not texts, or neither one nor as many as the responses.
-        """
+        """Responses in one text with their prompts, where there is a template; embeddings as they are."""
         if self.template is None or isinstance(responses, Tensor):
             return responses
         prompts = [] if prompts is None else as_list(prompts)
@@ -396,13 +346,12 @@ class InputEncoder:
         """
         places = places or places_in(side)
         if isinstance(items, Tensor):
-            n = len(items)
-            # One embedding that was expanded is stored once.
-            table = items[:1] if n > 1 and items.stride(0) == 0 else items
+            expanded = len(items) > 1 and items.stride(0) == 0  # one embedding, which is stored once
+            table = items[:1] if expanded else items
             check_embeddings(table, dim, places)
-            return ItemEmbeddings(table).repeated(n) if len(table) != n else ItemEmbeddings(table)
+            return ItemEmbeddings(table).repeated(len(items)) if expanded else ItemEmbeddings(table)
         if not items:
-            return ItemEmbeddings(torch.zeros(0, dim, dtype=torch.float32))
+            return ItemEmbeddings(torch.zeros(0, dim))
         encoder, modalities, description = self.load(side)
         as_one_text = prompt_text if side == "prompts" else completion_text
         number: dict[Any, int] = {}  # of each distinct item, by what makes it distinct
@@ -425,7 +374,7 @@ class InputEncoder:
                 distinct.append(item)
                 first_at.append(at)
             rows.append(number[key])
-        table = torch.empty(len(distinct), description["dim"], dtype=torch.float32)
+        table = torch.empty(len(distinct), description["dim"])
         # Training read stored embeddings, which may have been rounded to float16.
         stored = description.get("dtype", "float32")
         for kind, numbers in sorted(by_kind.items()):
@@ -436,11 +385,7 @@ class InputEncoder:
         return ItemEmbeddings(table, torch.tensor(rows))
 
     def load(self, side: Side) -> LoadedEncoder:
-        """One side's encoder, loaded once, also where both sides have the same.
-
-        Raises:
-            PalError: If the model names none, or it cannot be had with the weights that it was fitted with.
-        """
+        """One side's encoder, loaded once, also where both sides have the same; with the model's weights."""
         if side in self._loaded:
             return self._loaded[side]
         description = self.describe(side)
@@ -476,8 +421,7 @@ class InputEncoder:
         if description.get("files_sha256") not in (None, "", described.files_sha256):
             warnings.warn(
                 f"the weights of {name} are those that the model was fitted with, but its other files "
-                "(tokeniser, configuration) are not the same; compare a few rewards with ones that you "
-                "trust",
+                "(tokeniser, configuration) are not the same; compare a few rewards with ones that you trust",
                 stacklevel=2,
             )
         encoder = encoders.load(described, self.device)

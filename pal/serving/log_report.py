@@ -13,7 +13,7 @@ from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, pays, percent, render_page, script, story
+from pal.report.page import FOLDER, data_uri, dots, pays, percent, render_page, script
 from pal.report.people import seconds_between
 from pal.report.portrait import Item, Portrait, judged_answers
 from pal.serving.reward_model import RewardModel
@@ -33,29 +33,21 @@ WIDTH = 96  # of a thumbnail, in pixels
 def people_of_log(
     log: Log, data: "Encoded", model: RewardModel, shared: RewardModel | None
 ) -> dict[str, Any]:
-    """The people of a log, for the page.
-
-    Args:
-        log: The log.
-        data: The same as tensors.
-        model: The model that was measured.
-        shared: One reward for everyone; None where the model is that.
-    """
-    n_users, row = len(data.user_ids), {user: n for n, user in enumerate(model.user_ids)}
+    """The people of a log, for the page; `shared` rewards everyone alike, None where the model does."""
+    n_users, row = len(data.user_ids), model.rows
     table = model.locate(
         data.embeddings, data.rows(data.is_in("unseen", "adapt")), n_users=n_users, attributes=data.attributes
     )
     of_seen = [n for n, user in enumerate(data.user_ids) if user in row]
     table[of_seen] = model.states[[row[data.user_ids[n]] for n in of_seen]]
+    rewards = [(model.head, table)]
+    if shared is not None:
+        rewards.append((shared.head, shared.state_of(None).expand(n_users, -1)))
     tables = []
     for half in ("seen", "unseen"):
         test = data.rows(data.is_in(half, "test"))
-        one = None
-        if shared is not None:
-            states = shared.state_of(None).expand(n_users, -1)
-            one = margins(shared.head, states, data.embeddings, test)
-        own = margins(model.head, table, data.embeddings, test)
-        tables.append(judged_answers(data.user_ids, half, test, own, one))
+        own, *one = (margins(head, states, data.embeddings, test) for head, states in rewards)
+        tables.append(judged_answers(data.user_ids, half, test, own, one[0] if one else None))
     people = [
         {"user_id": user, "users": "seen" if user in row else "unseen", "group": None}
         for user in data.user_ids
@@ -67,10 +59,9 @@ def people_of_log(
     }
 
     def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
-        items = {(side, n): data.contents[side][n] for side, n in wanted}
+        items = {at: data.contents[at[0]][at[1]] for at in wanted}
         return {
-            at: {"text": item} if isinstance(item, str) else {"image": _thumbnail(item)}
-            for at, item in items.items()
+            at: {"text": x} if isinstance(x, str) else {"image": _thumbnail(x)} for at, x in items.items()
         }
 
     asked = torch.unique(data.rows(data.is_in("seen", "train")).question)
@@ -111,13 +102,7 @@ def _thumbnail(item: Any) -> str | None:
 
 
 def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> str:
-    """The page.
-
-    Args:
-        metrics: What `pal fit` measured.
-        summary: What was understood of the log.
-        people: From `people_of_log`.
-    """
+    """The page: what `pal fit` measured, what was understood of the log, and what `people_of_log` gives."""
     rows = [
         {
             "place": f"{title} ({metrics[half]['people']:,})",
@@ -131,7 +116,7 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
         for half, title in PLACES.items()
         if half in metrics
     ]
-    told = story(people, answer(metrics), rows)
+    told = {**people, "pays": {**answer(metrics), **dots(rows)}}
     if told["whom"]:
         told["whom"]["groups"] += [
             {
@@ -144,14 +129,9 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
         ]  # fmt: skip
     who = "1 person" if metrics["people"] == 1 else f"{metrics['people']:,} people"
     counts = f"{who}, {metrics['comparisons']:,} comparisons"
-    return render_page(
-        FOLDER / "log.html.j2",
-        scripts=[script("errors"), script("people")],
-        title=f"{Path(str(metrics['source'])).name}: {counts}",
-        story=told,
-        settings=metrics["settings"],
-        summary=summary,
-    )
+    title, scripts = f"{Path(str(metrics['source'])).name}: {counts}", [script("errors"), script("people")]
+    words = {"title": title, "settings": metrics["settings"], "summary": summary}
+    return render_page(FOLDER / "log.html.j2", scripts=scripts, story=told, **words)
 
 
 def answer(metrics: Mapping[str, Any]) -> dict[str, str]:

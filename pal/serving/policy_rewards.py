@@ -56,23 +56,17 @@ class PolicyReward:
 
     A completion with nothing to read, which policies write now and then, cannot be scored. It gets the least
     reward of its batch, so that silence never pays, and is counted in `silent` and in TRL's own log.
-
-    Args:
-        model: The reward model.
-        user: A user or an aggregate for all rows, None for the average user; not read if there is a column.
-            Where several processes train together, completions of one prompt may come in several batches;
-            leave aggregates uncentred then.
-        column: The column of user ids; None where all rows have one reward.
-        tastes: Users who were not seen in fitting, by id, as `RewardModel.adapt_many` gives them; they come
-            before those seen.
-        silent: Completions so far with nothing to read.
     """
 
     model: RewardModel
+    # A user or an aggregate for all rows, None for the average user; not read if there is a column. Where
+    # several processes train together, completions of one prompt may come in several batches; leave
+    # aggregates uncentred then.
     user: UserOrAll = None
-    column: str | None = None
+    column: str | None = None  # of user ids; None where all rows have one reward
+    # Users who were not seen in fitting, by id, as `adapt_many` gives them; they come before those seen.
     tastes: Mapping[str, User] = field(default_factory=dict)
-    silent: int = 0
+    silent: int = 0  # completions so far with nothing to read
 
     def __post_init__(self) -> None:
         # Users are looked up now, so that an unknown one stops before training and not after hours of it.
@@ -95,15 +89,10 @@ class PolicyReward:
         return f"pal_{self.user.name}" if isinstance(self.user, Aggregate) else "pal_one_user"
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
-        """Rewards of completions.
+        """Rewards of completions, texts or conversations, to as many prompts.
 
-        Args:
-            prompts: Texts or conversations, as many as completions.
-            completions: Texts or conversations.
-            columns: Whatever else TRL passes; the column of user ids is read, one per completion.
-
-        Raises:
-            PalError: If a user is unknown or not given, or a prompt or completion is no text.
+        Of the columns that TRL passes beside, that of user ids is read, one per completion. A PalError says
+        where a user is unknown or not given, or a prompt or completion is no text.
         """
         if len(prompts) != len(completions):
             raise PalError(f"prompts must be as many as completions, {len(completions)}, got {len(prompts)}")
@@ -117,12 +106,9 @@ class PolicyReward:
         if not spoken:
             return [0.0] * len(texts)
         try:
-            reward = rewards_for(
-                self.model,
-                [questions[row] for row in spoken],
-                [texts[row] for row in spoken],
-                [users[row] for row in spoken] if isinstance(users, list) else users,
-            )
+            given = [[column[row] for row in spoken] for column in (questions, texts)]
+            of_rows = [users[row] for row in spoken] if isinstance(users, list) else users
+            reward = rewards_for(self.model, *given, of_rows)
         except PalError as error:
             if error.column != "responses" or error.row is None:
                 raise
@@ -147,9 +133,8 @@ class PolicyReward:
         for row, given in enumerate(ids):
             user_id = str(given)
             if not isinstance(given, str | int) or isinstance(given, bool):
-                raise PalError(
-                    f"{self.column}[{row}] must be a user's id, got {given!r}; leave out the row", row=row
-                )
+                problem = f"must be a user's id, got {given!r}; leave out the row"
+                raise PalError(f"{self.column}[{row}] {problem}", row=row)
             users.append(self.tastes.get(user_id, user_id))
         return users
 
@@ -164,11 +149,7 @@ class PolicyReward:
 
 
 def best_of_n(model: RewardModel, prompt: Item | None, responses: Items, user: UserOrAll = None) -> Ranked:
-    """The response to pick for a user, or for an aggregate of many; the first of equals.
-
-    Raises:
-        PalError: If there are no responses, an item cannot be read, or the user is unknown.
-    """
+    """The response to pick for a user, or for an aggregate of many; the first of equals."""
     items = as_list(responses)
     if not len(items):
         raise PalError("responses must hold at least one, got none")
@@ -178,22 +159,11 @@ def best_of_n(model: RewardModel, prompt: Item | None, responses: Items, user: U
 
 
 def compute_score(
-    data_source: Any = None,
-    solution_str: str | None = None,
-    ground_truth: Any = None,
-    extra_info: Mapping[str, Any] | None = None,
-    *,
-    data_sources: Sequence[Any] | None = None,
-    solution_strs: Sequence[str] | None = None,
-    ground_truths: Sequence[Any] | None = None,
-    extra_infos: Iterable[Mapping[str, Any]] | None = None,
-    model: str | None = None,
-    url: str | None = None,
-    user_id: str | None = None,
-    aggregate: str | None = None,
-    share: float = 0.5,
-    **_: Any,
-) -> float | list[float]:
+    data_source: Any = None, solution_str: str | None = None, ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None, *, solution_strs: Sequence[str] | None = None,
+    extra_infos: Iterable[Mapping[str, Any]] | None = None, model: str | None = None, url: str | None = None,
+    user_id: str | None = None, aggregate: str | None = None, share: float = 0.5, **_: Any,
+) -> float | list[float]:  # fmt: skip
     """The reward of a solution, or of a batch of them, as verl's reward managers call it.
 
     Args:
@@ -201,16 +171,15 @@ def compute_score(
         solution_str: A response; its reward is returned.
         ground_truth: Not read.
         extra_info: The row's; `prompt` and `user_id` are read.
-        data_sources: As verl's batch manager calls it; not read.
-        solution_strs: Responses, in place of one; their rewards are returned.
-        ground_truths: Not read.
-        extra_infos: Of each response.
+        solution_strs: Responses of a batch, in place of one; their rewards are returned.
+        extra_infos: Of each of these.
         model: A saved model to load in this process.
         url: Of a service in place of it; its key is PAL_API_KEY.
         user_id: Whose reward; by default that of each row's `user_id`, without one the average user's.
         aggregate: mean, worst, quantile, median or minimax, in place of a user; minimax compares responses
             of a batch to one prompt.
         share: Of the population; quantile alone.
+        **_: What else verl passes; not read.
 
     Raises:
         PalError: If neither or both of model and url are given, or a user is unknown.
@@ -240,10 +209,8 @@ def _from_service(
     rewards: list[float] = []
     for start in range(0, len(texts), MOST_AT_ONCE):
         rows = slice(start, start + MOST_AT_ONCE)
-        body: dict[str, Any] = {
-            "responses": texts[rows],
-            "prompts": [prompt or None for prompt in prompts[rows]],
-        }
+        asked = [prompt or None for prompt in prompts[rows]]
+        body: dict[str, Any] = {"responses": texts[rows], "prompts": asked}
         if aggregate is not None:
             body["aggregate"] = {"kind": aggregate, "share": share}
         elif any(user is not None for user in users[rows]):
@@ -265,9 +232,8 @@ def _post(url: str, body: dict[str, Any]) -> Any:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             if error.code not in (429, 503) or tries == TRIES:
-                raise PalError(
-                    f"{url} answered {error.code}: {error.read(500).decode(errors='replace')}"
-                ) from None
+                said = error.read(500).decode(errors="replace")
+                raise PalError(f"{url} answered {error.code}: {said}") from None
             time.sleep(float(error.headers.get("Retry-After", 1)))
         except urllib.error.URLError as error:
             if tries == TRIES:

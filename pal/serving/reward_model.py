@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -74,17 +73,11 @@ BLOCK = 8192  # responses that are scored at a time: some megabytes, which stay 
 
 
 class Ranked(NamedTuple):
-    """A response in a ranking.
-
-    Args:
-        index: Its number as given.
-        response: As given; a row where embeddings were.
-        reward: Its reward; only differences for one user and one prompt mean anything.
-    """
+    """A response in a ranking: its number as given, itself and its reward."""
 
     index: int
-    response: Any
-    reward: float
+    response: Any  # a row where embeddings were given
+    reward: float  # only differences for one user and one prompt mean anything
 
 
 def in_float32(method: Method) -> Method:
@@ -107,32 +100,22 @@ class RewardModel:
     `adapt` gave; a state, or one row per response; None for the average user; or a list of these (but
     tensors of one state alone), one per response.
 
-    Args:
-        head: The shared part.
-        user_ids: Ids of the seen users, any text, no two alike.
-        states: One state per seen user, in the order of `user_ids`.
-        population: Where new users' states are expected.
-        fit_config: How the head was fitted.
-        encoder: What the embeddings came from, for `prompts` and `responses`: names, hashes of the encoders'
-            weights, widths and so on. Kept and handed back as it is; must be JSON.
-        prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
-        response_dim: Width of the responses' embeddings.
-        attributes: What people's attributes say of their states; None where nothing.
-        input_encoder: The model's encoders; by default as `encoder` says, weights where they are by default.
-
-    Raises:
-        PalError: If ids repeat, shapes disagree, or a number is not finite or not allowed.
+    It must be consistent: a PalError says where ids repeat, shapes disagree, or a number is not finite or not
+    allowed.
     """
 
-    head: PreferenceModel
-    user_ids: Sequence[str]
-    states: Tensor
-    population: Population
-    fit_config: FitConfig
+    head: PreferenceModel  # the shared part
+    user_ids: Sequence[str]  # of the seen users, any text, no two alike
+    states: Tensor  # one per seen user, in the order of `user_ids`
+    population: Population  # where new users' states are expected
+    fit_config: FitConfig  # how the head was fitted
+    # What the embeddings came from, for `prompts` and `responses`: names, hashes of the encoders' weights,
+    # widths and so on. Kept and handed back as it is; must be JSON.
     encoder: Mapping[str, Any]
-    prompt_dim: int
+    prompt_dim: int  # width of the prompts' embeddings; 0 where there are no prompts
     response_dim: int
-    attributes: AttributePrior | None = None
+    attributes: AttributePrior | None = None  # what people's attributes say of their states
+    # The model's encoders; by default as `encoder` says, weights where they are by default.
     input_encoder: InputEncoder = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -160,24 +143,12 @@ class RewardModel:
 
     @classmethod
     def from_fit(
-        cls: type[Some],
-        fitted: Fitted,
-        embeddings: Embeddings,
-        *,
-        user_ids: Sequence[str],
-        fit_config: FitConfig,
-        encoder: Mapping[str, Any],
-        attributes: AttributePrior | None = None,
-    ) -> Some:
+        cls: type[Some], fitted: Fitted, embeddings: Embeddings, *, user_ids: Sequence[str],
+        fit_config: FitConfig, encoder: Mapping[str, Any], attributes: AttributePrior | None = None,
+    ) -> Some:  # fmt: skip
         """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
-        Args:
-            fitted: From `pal.fitting.trainer.fit`.
-            embeddings: What was fitted on; only the widths are read.
-            user_ids: Ids of the seen users, in the order of the states.
-            fit_config: How it was fitted.
-            encoder: What the embeddings came from.
-            attributes: What people's attributes say of their states, in evidence of this population.
+        Of the embeddings that were fitted on only the widths are read; for the rest see the class.
         """
         states = fitted.states.cpu()
         population = fitted.population or fit_population(fit_config.population, states)
@@ -192,22 +163,15 @@ class RewardModel:
         """Read a saved model, with every number checked; encoders are looked for when they are needed.
 
         Args:
-            folder: What `save` wrote.
+            folder: What `save` wrote; a PalError says where it is damaged, or from another version.
             weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
             device: Where encoders compute.
-
-        Raises:
-            PalError: If a file is missing or damaged, not what `save` writes, or from another version.
         """
         fields = read_model(expanded(folder))
         return cls(**fields, input_encoder=InputEncoder(fields["encoder"], weights or {}, device))
 
     def save(self, folder: Path | str) -> None:
-        """Write the model to a folder, as a whole; a model that is there already is replaced.
-
-        Raises:
-            PalError: If something else is at that place, or `encoder` is not JSON.
-        """
+        """Write the model to a folder, as a whole, in place of a model there; anything else is refused."""
         write_model(expanded(folder), self.files())
 
     def __repr__(self) -> str:
@@ -249,8 +213,7 @@ class RewardModel:
         """Reward each response; only differences for one user and one prompt mean anything.
 
         Args:
-            prompts: One per response, or one for all; None, or anything, where the reward does not depend on
-                it.
+            prompts: One per response, or one for all; not read where the reward does not depend on it.
             responses: What to score, (n, response_dim) as embeddings.
             user: Whose reward; None is the average user.
 
@@ -284,11 +247,7 @@ class RewardModel:
         return rewards
 
     def rank(self, prompt: Item | None, responses: Items, *, user: User = None) -> list[Ranked]:
-        """Responses to one prompt, best first; equal ones as they came.
-
-        Raises:
-            PalError: As `score` does.
-        """
+        """Responses to one prompt, best first, equal ones as they came; see `score`."""
         items = as_list(responses)
         reward = self.score(prompt, items, user=user)
         order = reward.argsort(descending=True, stable=True).tolist()
@@ -307,30 +266,22 @@ class RewardModel:
     def probability(
         self, prompts: Items | None, first: Items, second: Items, *, user: User | Collection[User] = None
     ) -> Float[Tensor, " n"]:
-        """P(first is preferred to second), averaged over what is not known of the user.
+        """P(first is preferred to second), in (0, 1), averaged over what is not known of the user.
 
         That is the belief about someone whose taste is given, the whole population for the average user, and
-        of a Gaussian population the liking for single items that no state tells.
-
-        Args:
-            prompts: One per question, or one for all; see `score`.
-            first: One response per question.
-            second: The other, aligned.
-            user: Whose preference, with one row or entry per question where there are several.
-
-        Returns:
-            In (0, 1).
-
-        Raises:
-            PalError: If an item cannot be read, shapes disagree, or the user is unknown.
+        of a Gaussian population the liking for single items that no state tells. There are as many `second`
+        as `first`, one per question; for prompts, users and errors see `score`.
         """
         sides = [as_list(first), as_list(second)]
         n = len(sides[0])
         if len(sides[1]) != n:
             raise PalError(f"second must be as many as first, got {len(sides[1])} and {n}")
         embeddings, questions = self.encode_questions(prompts, concatenate(sides))
+        self.states_of(user, n)  # refuses what is no user, or not as many
+        given = listed(user)
+        several = isinstance(given, list | tuple) or (isinstance(given, Tensor) and given.dim() > 1)
+        each = list(given) if several else [given] * n
         rows: dict[int, list[int]] = {}
-        each = list(self._each_user(user, n))
         for row, one in enumerate(each):
             rows.setdefault(id(one), []).append(row)
         chance, loss = torch.empty(n), self.fit_config.loss
@@ -343,16 +294,6 @@ class RewardModel:
                     first = self.population.probability(self.head, features, alone, belief, loss)
                     chance[some] = first.float().cpu()
         return chance
-
-    def _each_user(self, user: User | Collection[User], n: int) -> Collection[User]:
-        """One user for each of n rows; the same object where it is the same user."""
-        self.states_of(user, n)  # refuses what is no user, or not as many
-        user = listed(user)
-        return (
-            user
-            if isinstance(user, list | tuple) or (isinstance(user, Tensor) and user.dim() > 1)
-            else [user] * n
-        )
 
     def _belief(self, user: User) -> Posterior:
         """What is known of one user, as a table of one."""
@@ -380,15 +321,10 @@ class RewardModel:
         return taste if attributes is None else taste + self.taste_of(attributes)
 
     def taste_of(self, attributes: Attributes) -> Taste:
-        """What attributes alone say of someone: a taste of no comparisons.
-
-        Raises:
-            PalError: If the model's prior does not depend on attributes, or on none of this name.
-        """
+        """What attributes alone say of someone: a taste of no comparisons."""
         if self.attributes is None:
-            raise PalError(
-                "attributes are of no use to this model, whose prior does not depend on any; leave them out"
-            )
+            why = "whose prior does not depend on any; leave them out"
+            raise PalError(f"attributes are of no use to this model, {why}")
         if unknown := [name for name in attributes if name not in self.attributes.columns]:
             raise PalError(
                 f"attributes must be among {', '.join(self.attributes.columns)}, which the model knows, got "
@@ -399,14 +335,7 @@ class RewardModel:
 
     @in_float32
     def adapt_many(self, comparisons: Mapping[str, Answers]) -> dict[str, Taste]:
-        """Locate many people at once, in bounded memory; see `adapt`.
-
-        Args:
-            comparisons: Each person's, by any id.
-
-        Raises:
-            PalError: As `adapt` does, naming the person.
-        """
+        """Locate many people at once, in bounded memory, each by any id, which errors name; see `adapt`."""
         tastes: dict[str, Taste] = {}
         group: dict[str, Preferences] = {}
         count = 0
@@ -417,9 +346,8 @@ class RewardModel:
             except PalError as error:
                 if not name_users:
                     raise
-                raise PalError(
-                    f"{error} (user {user!r})", row=error.row, column=error.column, user=user
-                ) from None
+                at = {"row": error.row, "column": error.column, "user": user}
+                raise PalError(f"{error} (user {user!r})", **at) from None
             group[user] = columns
             count += len(columns.chosen)
             if count >= (EMBEDDINGS_AT_ONCE if isinstance(columns.chosen, Tensor) else RAW_AT_ONCE):
@@ -429,18 +357,13 @@ class RewardModel:
 
     @in_float32
     def ask(
-        self,
-        questions: Sequence[Any],
-        taste: Taste | None = None,
-        *,
-        n: int | None = None,
+        self, questions: Sequence[Any], taste: Taste | None = None, *, n: int | None = None,
         together: bool = False,
-    ) -> list[RankedQuestion]:
+    ) -> list[RankedQuestion]:  # fmt: skip
         """Choose questions by expected information gain (BALD): those whose answers tell most come first.
 
         Args:
-            questions: Candidates, each a `Question`, a mapping with prompt, first and second, or a tuple
-                of these.
+            questions: Candidates, each a `Question`, a mapping of its names, or a tuple in their order.
             taste: What is known of the person; None for someone new.
             n: How many are wanted; all where not given (together: 10).
             together: Whether they will be asked together, so that none repeats what another tells; otherwise
@@ -466,11 +389,7 @@ class RewardModel:
 
     @in_float32
     def state_of(self, user: User) -> Float[Tensor, " state"]:
-        """The state of one user: someone seen in fitting by id, a taste's, one that is given, or the average.
-
-        Raises:
-            PalError: If the user is unknown, a taste another model's, or a state not one of this model.
-        """
+        """The state of one user: of someone seen in fitting by id, of a taste, as given, or the average."""
         if isinstance(user, Taste):
             return user.with_model(self).state
         if user is None:
@@ -508,20 +427,12 @@ class RewardModel:
         return torch.stack([states[id(each)] for each in user])
 
     def locate(
-        self,
-        embeddings: Embeddings,
-        comparisons: Comparisons,
-        *,
-        n_users: int,
+        self, embeddings: Embeddings, comparisons: Comparisons, *, n_users: int,
         attributes: Sequence[Attributes] | None = None,
-    ) -> Float[Tensor, "users state"]:
-        """Locate new users by their comparisons; the model stays as it is (see `pal.adapt`).
+    ) -> Float[Tensor, "users state"]:  # fmt: skip
+        """Locate new users by their answers to questions on these embeddings; the model stays as it is.
 
-        Args:
-            embeddings: What the comparisons' questions point into.
-            comparisons: The users' answers.
-            n_users: Users to locate.
-            attributes: What is known of each beside the answers, where the model's prior reads it.
+        `attributes` are what else is known of each, where the model's prior reads it; see `pal.adapt`.
         """
         config, population = self.fit_config, self.population
         if attributes is None or self.attributes is None:
@@ -549,9 +460,8 @@ class RewardModel:
             raise PalError("prompts must be given, got None; this model's reward depends on the prompt")
         items = as_list(prompts)
         if len(items) not in (n, 1):
-            raise PalError(
-                f"prompts must be one for all responses, or one for each of the {n}, got {len(items)}"
-            )
+            wanted = f"one for all responses, or one for each of the {n}"
+            raise PalError(f"prompts must be {wanted}, got {len(items)}")
         embedded = self.input_encoder.encode(items, "prompts", self.prompt_dim, places)
         return embedded.repeated(n) if len(items) == 1 else embedded
 
@@ -580,9 +490,9 @@ class RewardModel:
         self, folder: Path | str, *, about: "About | None" = None, users: bool = False
     ) -> None:
         """Write the model and its card to a folder; see `pal.serving.hub.save_pretrained`."""
-        from pal.serving import hub
+        from pal.serving.hub import save_pretrained
 
-        hub.save_pretrained(self, folder, about=about, users=users)
+        save_pretrained(self, folder, about=about, users=users)
 
     @classmethod
     def from_pretrained(cls, name: Path | str, **options: Any) -> "RewardModel":
@@ -602,13 +512,12 @@ class RewardModel:
         columns = list(group.values())
         counts = [len(each.chosen) for each in columns]
         user = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long))
-        first_row = [0, *accumulate(counts)]
 
         def place(side: str, row: int) -> Place:
             number = int(user[row])
             user_id = list(group)[number] if name_users else None
             of_user = "" if user_id is None else f" of user {user_id!r}"
-            row -= first_row[number]
+            row -= sum(counts[:number])
             return Place(f"{side} of comparison {row}{of_user}", side, row, user_id)
 
         prompts = [each.prompts for each in columns if len(each.chosen)]
@@ -620,25 +529,18 @@ class RewardModel:
         )
         labels = [torch.ones(len(each.chosen)) if each.label is None else each.label for each in columns]
         comparisons = Comparisons.from_pairs(
-            user=user,
-            prompt=questions.prompt,
-            chosen=questions.first,
-            rejected=questions.second,
-            label=None if all(each.label is None for each in columns) else torch.cat(labels),
-        )
+            user=user, prompt=questions.prompt, chosen=questions.first, rejected=questions.second,
+            label=torch.cat(labels) if labels else None,
+        )  # fmt: skip
         with torch.no_grad():
             evidence = self.population.evidence(self.head, embeddings, comparisons, self.fit_config.loss)
         return dict(zip(group, sum_evidence(self, evidence, counts), strict=True))
 
     def encode_questions(
-        self,
-        prompts: Items | None,
-        responses: ItemList,
+        self, prompts: Items | None, responses: ItemList,
         place: Callable[[str, int], Place] = lambda side, row: Place(f"{side} of question {row}", side, row),
-        sides: tuple[str, str] = ("first", "second"),
-        *,
-        may_be_same: bool = False,
-    ) -> tuple[Embeddings, Questions]:
+        sides: tuple[str, str] = ("first", "second"), *, may_be_same: bool = False,
+    ) -> tuple[Embeddings, Questions]:  # fmt: skip
         """Questions as rows of embeddings, in the order given.
 
         Args:
@@ -646,7 +548,7 @@ class RewardModel:
             responses: The first response of every question, then the second of every one.
             place: Where an item stands, from its side, one of `sides`, and its question's number.
             sides: What messages call the two responses.
-            may_be_same: Whether a question's responses may be the same.
+            may_be_same: Whether a question may have one response twice.
         """
         n = len(responses) // 2
         both = prompts if prompts is None or isinstance(prompts, Tensor) else as_list(prompts)

@@ -38,16 +38,7 @@ EFFECTS = "attributes.effects"  # a tensor
 def model_files(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], user_ids: Sequence[str]
 ) -> dict[str, bytes]:
-    """The files of a model, by name.
-
-    Args:
-        config: What `config.json` holds beside format and version.
-        tensors: Every tensor, by the name it has on disk.
-        user_ids: Ids of the seen users.
-
-    Raises:
-        PalError: If what the model keeps of its encoder is not JSON.
-    """
+    """The files of a model, by name; `config` is what `config.json` holds beside format and version."""
     try:
         about = json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -75,9 +66,8 @@ def write_model(folder: Path, files: Mapping[str, bytes]) -> None:
         raise PalError(f"{folder} must be a folder or not there yet, got a file or a link; choose another")
     others = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if others := others - {TENSORS, USERS, CONFIG, SUMS, CARD}:
-        raise PalError(
-            f"{folder} must hold nothing but a saved model, got {min(others)!r} too; choose another"
-        )
+        got = f"{min(others)!r} too; choose another"
+        raise PalError(f"{folder} must hold nothing but a saved model, got {got}")
     with new_folder(folder) as new:
         for name, data in files.items():
             write_bytes(new / name, data)
@@ -112,9 +102,8 @@ def read_model(folder: Path) -> dict[str, Any]:
     try:
         tensors = safetensors.torch.load(data[TENSORS])
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise PalError(
-            f"{folder / TENSORS} must be safetensors, got something else ({error}); fit again"
-        ) from None
+        got = f"something else ({error}); fit again"
+        raise PalError(f"{folder / TENSORS} must be safetensors, got {got}") from None
     user_ids = _parse_json(folder / USERS, data[USERS])
     if not isinstance(user_ids, list) or not all(isinstance(user_id, str) for user_id in user_ids):
         raise PalError(f"{folder / USERS} must hold a list of ids that are text, got others; fit again")
@@ -148,33 +137,24 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
         attributes = AttributePrior.from_json(columns, effects)
     check_tensors(head, population, attributes, tensors)
     head.load_state_dict(owned["head"], assign=True)
-    return {
-        "head": head.requires_grad_(requires_grad=False),
-        "user_ids": user_ids,
-        "states": tensors["states"],
-        "population": population,
-        "fit_config": FitConfig.from_options(**config["fit"]),
-        "encoder": config["encoder"],
-        "attributes": attributes,
-        **dims,
-    }
+    fitted = {"head": head.requires_grad_(requires_grad=False), "population": population}
+    people = {"user_ids": user_ids, "states": tensors["states"], "attributes": attributes}
+    fit_config = FitConfig.from_options(**config["fit"])
+    return {**fitted, **people, "fit_config": fit_config, "encoder": config["encoder"], **dims}
 
 
 def check_tensors(
-    head: PreferenceModel,
-    population: Population,
-    attributes: AttributePrior | None,
+    head: PreferenceModel, population: Population, attributes: AttributePrior | None,
     tensors: Mapping[str, Tensor],
-) -> None:
+) -> None:  # fmt: skip
     """Names, types and finite numbers of all tensors, and the head's shapes; others check what is theirs."""
     shapes = {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
     expected = {*shapes, "states", *(f"population.{name}" for name in population.tensors())}
     expected |= set() if attributes is None else {EFFECTS}
     if tensors.keys() != expected:
         missing, extra = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
-        raise PalError(
-            f"tensors must be those of the head's options, got {extra} too many, {missing} missing"
-        )
+        got = f"{extra} too many, {missing} missing"
+        raise PalError(f"tensors must be those of the head's options, got {got}")
     for name, tensor in sorted(tensors.items()):
         if tensor.shape != shapes.get(name, tensor.shape):
             raise PalError(f"{name} must have the shape {tuple(shapes[name])}, got {tuple(tensor.shape)}")
@@ -188,6 +168,5 @@ def _parse_json(path: Path, data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise PalError(
-            f"{path} must be JSON, got something else ({error}); fit or copy it again", file=path
-        ) from None
+        got = f"something else ({error}); fit or copy it again"
+        raise PalError(f"{path} must be JSON, got {got}", file=path) from None

@@ -40,30 +40,25 @@ from pal.serving.aggregates import combined
 
 POOLINGS = ("mean", "cls", "max")
 DEFAULTS = {
-    "encoder_config": {}, "pooling": ["mean"], "unit_length": True, "stored": "float32", "max_tokens": 512,
-    "head": {}, "prompt_dim": 0, "prompts": "none", "groups": 1, "kind": "mean", "share": 0.5,
-    "made_from": {},
-}  # fmt: skip
+    "encoder_config": {},  # the encoder's own, of `transformers`
+    "pooling": ["mean"],  # how tokens become one vector: mean, cls or max, or several side by side
+    "unit_length": True,  # whether that vector is brought to unit length
+    "stored": "float32",  # what training kept embeddings in, or float16; they are rounded to it
+    "max_tokens": 512,  # that a text may have
+    "head": {},  # options of `pal.config.HeadConfig`
+    "prompt_dim": 0,  # width of a prompt's embedding; 0 where there is none
+    # none (the reward reads none), fixed (one, which stands in the weights) or given (a second text beside
+    # every response)
+    "prompts": "none",
+    "groups": 1,  # states that rewards are taken for; 1 for one user
+    "kind": "mean",  # how their rewards become one: mean, worst, quantile or median
+    "share": 0.5,  # of the population; quantile alone
+    "made_from": {},  # the PAL model's fingerprint, the encoder's name and weights' sha256
+}
 
 
 class ScalarConfig(PretrainedConfig):
-    """What a `ScalarReward` is made of.
-
-    Args:
-        encoder_config: The encoder's own, of `transformers`.
-        pooling: How tokens become one vector: mean, cls or max, or several side by side.
-        unit_length: Whether that vector is brought to unit length.
-        stored: What training kept embeddings in: float32 or float16; they are rounded to it.
-        max_tokens: Tokens that a text may have.
-        head: Options of `pal.config.HeadConfig`.
-        prompt_dim: Width of a prompt's embedding; 0 where there is none.
-        prompts: none (the reward reads none), fixed (one, which stands in the weights) or given (a second
-            text beside every response).
-        groups: States that rewards are taken for; 1 for one user.
-        kind: How their rewards become one: mean, worst, quantile or median.
-        share: Of the population; quantile alone.
-        made_from: Its origin: the PAL model's fingerprint, the encoder's name and weights' sha256.
-    """
+    """What a `ScalarReward` is made of: see DEFAULTS."""
 
     model_type = "pal-scalar"
 
@@ -115,31 +110,16 @@ class ScalarReward(PreTrainedModel):
         return super().from_pretrained(*args, **(kwargs | {"use_safetensors": True}))
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        prompt_input_ids: Tensor | None = None,
-        prompt_attention_mask: Tensor | None = None,
-        **_: Any,
-    ) -> SequenceClassifierOutput:
-        """Reward responses.
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None,
+        prompt_input_ids: Tensor | None = None, prompt_attention_mask: Tensor | None = None, **_: Any,
+    ) -> SequenceClassifierOutput:  # fmt: skip
+        """Reward responses, (n, tokens) with the tokeniser's tokens at the ends, cut by `truncation=True`.
 
-        Args:
-            input_ids: (n, tokens), with the tokeniser's tokens at the ends, cut by `truncation=True`.
-            attention_mask: (n, tokens); 1 for a text's own tokens.
-            token_type_ids: All 0; looked at, so that a pair of texts is not taken for one.
-            prompt_input_ids: The prompts', (n, tokens), or (1, tokens) for all.
-            prompt_attention_mask: The same for prompts.
-
-        Raises:
-            PalError: If there are more tokens than the encoder was used with, a pair of texts in one row, or
-                no prompts where the reward depends on them.
+        Prompts may be one, (1, tokens), for all. Token types must be 0: a pair of texts is no response.
         """
         if token_type_ids is not None and bool(token_type_ids.any()):
-            raise PalError(
-                "each row must be one response, got a pair of texts; give prompts as prompt_input_ids"
-            )
+            got = "a pair of texts; give prompts as prompt_input_ids"
+            raise PalError(f"each row must be one response, got {got}")
         x = self._embed(input_ids, attention_mask)
         if self.config.prompts == "none":
             prompts = x.new_zeros(1, 0)

@@ -8,7 +8,6 @@ import vl_convert
 
 from pal.files import new_folder, write_text
 from pal.report import page
-from pal.report.page import story
 from pipeline import params, paths
 from pipeline.datasets import DATASETS
 from pipeline.report import charts, findings
@@ -86,7 +85,7 @@ def section(evaluated: Row) -> Row:
         rows = findings.places_of_methods(methods)
     return {
         **evaluated,
-        "story": story(evaluated["portrait"], answer, rows),
+        "story": {**evaluated["portrait"], "pays": {**answer, **page.dots(rows)}},
         "title": DATASETS[dataset].TITLE,
         "about": DATASETS[dataset].ABOUT,
         # What a reader must not overlook: made-up data, and encoders that were never trained.

@@ -161,3 +161,16 @@ def test_loadings_of_a_new_item_are_what_its_embedding_tells():
     loading = read[:, 7]  # after six directions and an item's own
     assert torch.corrcoef(torch.stack([loading[80:], x[80:, 0]]))[0, 1].abs() > 0.95
     assert torch.corrcoef(torch.stack([loading[:80], liking[0, :80]]))[0, 1].abs() > 0.95
+
+
+@pytest.mark.parametrize(("users", "items", "liked"), [(1, 10, 0), (2, 3, 3), (30, 3000, 0)])
+def test_where_nobody_or_nothing_recurs_there_are_no_factors(users, items, liked):
+    """One person and two, who compare few of their items twenty times, and 30 with hardly an item in common."""
+    draw = torch.Generator().manual_seed(0)
+    user = torch.arange(users).repeat_interleave(30)
+    sides = torch.stack([torch.randperm(items, generator=draw)[:2] for _ in user])
+    train = Comparisons.from_pairs(user=user, prompt=None, chosen=sides[:, 0], rejected=sides[:, 1])
+    embeddings = Embeddings(torch.zeros(0, 0), torch.randn(items, 4, generator=draw))
+    found = fitted(embeddings, train, users, head={"latent": 4, "item_directions": 128})
+    assert found.head.config.item_directions == liked
+    assert bool(torch.isfinite(found.states).all())
