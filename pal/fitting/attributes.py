@@ -10,28 +10,45 @@ of the states are linear in the attributes, each attribute's effects under a rid
 in products of attributes and states. Whether attributes help is judged on people who were left out, by the
 likelihood of all their answers, beside the same without attributes.
 
-Shapes used in this module:
-    people    people with answers and attributes
-    features  numbers that stand for attributes: one of a number, one of each value of a category
-    evidence  numbers of evidence of the population
-    state     directions in which the population varies, scaled to its standard deviations
+Shapes: people with answers and attributes, features (numbers that stand for attributes: one of a number, one
+of each value of a category), evidence of the population, state (directions in which the population varies,
+scaled to its standard deviations).
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from pal.errors import PalError
 from pal.users.gaussian import Gaussian, natural_parameters, shrunk
 from pal.users.points import Points
 from pal.users.population import Population
 
+
+class Number(TypedDict):
+    """An attribute that is a number."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+    mean: float
+    sd: Annotated[float, Field(gt=0)]
+
+
+class Category(TypedDict):
+    """An attribute that is one of some values, each with its share of the people."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+    shares: dict[str, float]
+
+
+COLUMNS = TypeAdapter(dict[str, Number | Category])  # by attribute
 Attributes = Mapping[str, str | int | float | None]
 MOST_VALUES = 20  # of a category that have an effect of their own
 FEWEST_NUMBERS = 6  # distinct numbers from which on an attribute is a number and no category
@@ -42,8 +59,7 @@ class AttributePrior:
     """What attributes say of a state.
 
     Args:
-        columns: By attribute `{"shares": {value: share of the people}}`, or `{"mean": ..., "sd": ...}` of a
-            number.
+        columns: By attribute a `Number` or a `Category`.
         effects: The evidence that all people of known attributes have in common, and that of each feature,
             (1 + features, evidence).
     """
@@ -58,24 +74,12 @@ class AttributePrior:
         Raises:
             PalError: If they are no columns.
         """
-        good = isinstance(columns, dict) and all(
-            isinstance(about, dict)
-            and (
-                (
-                    {"mean", "sd"} == about.keys()
-                    and all(type(number) in (int, float) for number in about.values())
-                    and about["sd"] > 0
-                )
-                or (
-                    {"shares"} == about.keys()
-                    and isinstance(about["shares"], dict)
-                    and all(type(share) in (int, float) for share in about["shares"].values())
-                )
-            )
-            for about in columns.values()
-        )
-        if not good:
-            raise PalError("attributes must be shares of values, or a mean and an sd, got others; fit again")
+        try:
+            COLUMNS.validate_python(columns)
+        except ValidationError:
+            raise PalError(
+                "attributes must be shares of values, or a mean and an sd, got others; fit again"
+            ) from None
         return cls(columns, effects)
 
     def evidence(self, people: Sequence[Attributes]) -> Float[Tensor, "people evidence"]:
@@ -192,7 +196,7 @@ def fit_attributes(
     order = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed))
     known = order[(x[order].abs().sum(1) > 0)][:MOST_PEOPLE]
     names = ", ".join(dict.fromkeys(name for person in people for name in person))
-    if kind is None or kind.alike(population):
+    if kind is None or not bool(population.prior.sd.any()):
         return None, f"attributes ({names}) are not in the prior, which has one state for everyone"
     if len(known) < FEWEST:
         return None, f"attributes ({names}) are not in the prior: fewer than {FEWEST} people have any"
@@ -214,13 +218,7 @@ def fit_attributes(
 
 
 class _OfGaussian:
-    """A regression of states that are normal about their means.
-
-    Args:
-        population: Without attributes.
-        evidence: Natural parameters of people's answers.
-        x: People's features.
-    """
+    """A regression of states that are normal about their means on people's features x."""
 
     def __init__(
         self,
@@ -241,11 +239,6 @@ class _OfGaussian:
             precision.append(self.root.T @ matrix @ self.root)
             shift.append((eta - matrix @ self.centre) @ self.root)
         self.shift, self.precision = torch.cat(shift), torch.cat(precision)
-
-    @staticmethod
-    def alike(population: Gaussian) -> bool:
-        """Whether people do not differ."""
-        return not bool(population.covariance.any())
 
     def fit(self, rows: Tensor, *, blind: bool = False) -> tuple[Tensor, Tensor]:
         """Effects of features on the mean, (features, state), and the covariance that they leave."""
@@ -312,11 +305,6 @@ class _OfPoints:
         self.x, self.read = x, evidence
         self.log_masses = population.mass.double().log()
         self.states = (population.points - population.mean).double()
-
-    @staticmethod
-    def alike(population: Points) -> bool:
-        """Whether people do not differ."""
-        return len(population.points) < 2
 
     def fit(self, rows: Tensor, *, blind: bool = False) -> Float[Tensor, "features state"]:
         """What a feature does to the log-mass of a point, by each number of its state."""

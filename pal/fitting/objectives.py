@@ -4,15 +4,8 @@ An objective owns what it knows of the users (free states, class shares, or noth
 into batches, and turns a batch into a loss. The paper's is a mean over comparisons (`PerComparison`); in the
 mixture each user is a latent class over points of the simplex, fitted by annealed EM (`Mixture`).
 
-Shapes used in this module:
-    n         comparisons
-    q         distinct questions
-    sides     2q: each question's first response, then each question's second
-    users     users
-    state     numbers of a user's state
-    features  numbers that the model keeps per question
-    K         prototypes
-    points    points of the simplex
+Shapes: n comparisons, q distinct questions, sides (2q: each question's first response, then each one's
+second), users, features that the model keeps per question, K prototypes, points of the simplex.
 """
 
 import warnings
@@ -206,7 +199,7 @@ class Mixture(Objective):
         self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
         counts = torch.bincount(train.user, minlength=n_users)
         self.counts, self.starts = counts, counts.cumsum(0) - counts
-        self.all_counts: tuple[Questions, AnswerCounts] | None = None  # kept over the steps of a full batch
+        self.all_counts: AnswerCounts | None = None  # kept over the steps of a full batch
 
     @override
     def batches(self) -> Iterator[Comparisons]:
@@ -238,20 +231,15 @@ class Mixture(Objective):
     def _log_likelihoods(
         self, model: PreferenceModel, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
-        counted = self.all_counts if batch is self.by_user else None
-        if counted is None:
-            distinct, question = distinct_rows(batch.question, len(batch.questions))
+        whole = batch is self.by_user
+        counts = self.all_counts if whole else None
+        if counts is None:
             # A batch that serves once does not repay the sorting that a sparse matrix takes.
-            cells = n_users * len(distinct) // DENSE_CELLS
-            dense = batch is not self.by_user and len(batch) >= max(DENSE_FROM, cells)
-            counts = AnswerCounts.from_answers(
-                batch, user=place, question=question, n_users=n_users, n_questions=len(distinct), dense=dense
-            )
-            counted = batch.questions[distinct], counts
-            if batch is self.by_user:
-                self.all_counts = counted
-        questions, counts = counted
-        return counts.log_likelihoods(model.margins_at(self.question_features(model, questions), self.points))
+            dense_from = None if whole else DENSE_FROM
+            counts = AnswerCounts.from_answers(batch, place, n_users, dense_from)
+            self.all_counts = counts if whole else self.all_counts
+        features = self.question_features(model, counts.questions)
+        return counts.log_likelihoods(model.margins_at(features, self.points))
 
     @override
     def states(self, model: PreferenceModel) -> Float[Tensor, "users K"]:
@@ -283,29 +271,26 @@ class AnswerCounts:
     Nothing as long as answers times points is ever built.
 
     Args:
+        questions: The distinct questions.
         by_user: (users, sides); compressed by rows, or dense for users who answer a fair share of the
             questions, which is made without a sort.
         by_side: Its transpose, compressed by rows too, for the gradient; None where it is dense.
     """
 
+    questions: Questions
     by_user: Tensor
     by_side: Tensor | None
 
     @classmethod
     def from_answers(
-        cls,
-        answers: Comparisons,
-        *,
-        user: Int[Tensor, " n"],
-        question: Int[Tensor, " n"],
-        n_users: int,
-        n_questions: int,
-        dense: bool = False,
+        cls, answers: Comparisons, user: Int[Tensor, " n"], n_users: int, dense_from: int | None
     ) -> "AnswerCounts":
-        """Count answers, by their users' rows and their questions'.
+        """Count answers by their users' rows, densely from so many on if the table is full enough.
 
         Of a label P(chosen is preferred), the rest counts for the other side.
         """
+        distinct, question = distinct_rows(answers.question, len(answers.questions))
+        n_questions, questions = len(distinct), answers.questions[distinct]
         second = (answers.sign < 0).long()
         side = question + second * n_questions
         amount = torch.ones_like(answers.sign) if answers.weight is None else answers.weight
@@ -313,20 +298,14 @@ class AnswerCounts:
             user, side = user.repeat(2), torch.cat([side, question + (1 - second) * n_questions])
             amount = torch.cat([amount * answers.label, amount * (1 - answers.label)])
         n_sides = 2 * n_questions
-        if dense:
+        if dense_from is not None and len(answers) >= max(dense_from, n_users * n_questions // DENSE_CELLS):
             table = amount.new_zeros(n_users * n_sides).index_add_(0, user * n_sides + side, amount)
-            return cls(table.view(n_users, n_sides), None)
-        return cls(
-            _compressed(user, side, amount, (n_users, n_sides)),
-            _compressed(side, user, amount, (n_sides, n_users)),
-        )
+            return cls(questions, table.view(n_users, n_sides), None)
+        by_user = _compressed(user, side, amount, (n_users, n_sides))
+        return cls(questions, by_user, _compressed(side, user, amount, (n_sides, n_users)))
 
     def log_likelihoods(self, margins: Float[Tensor, "q points"]) -> Float[Tensor, "users points"]:
-        """Each user's log-likelihood at each point, in nats; differentiable in the margins.
-
-        Args:
-            margins: Reward of each question's first response less that of its second, at each point.
-        """
+        """Each user's log-likelihood at each point, in nats; differentiable in the margins there."""
         first = functional.logsigmoid(margins)
         sides = torch.cat([first, first - margins])
         if self.by_side is None:
@@ -369,10 +348,10 @@ def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
     while K > 1 and comb(steps + K, K - 1) <= max_points:
         steps += 1
     # Stars and bars: K - 1 bars among steps + K - 1 places; the gaps between bars are the coordinates.
-    rows = []
-    for bars in combinations(range(steps + K - 1), K - 1):
-        edges = (-1, *bars, steps + K - 1)
-        rows.append([b - a - 1 for a, b in pairwise(edges)])
+    rows = [
+        [b - a - 1 for a, b in pairwise((-1, *bars, steps + K - 1))]
+        for bars in combinations(range(steps + K - 1), K - 1)
+    ]
     return torch.tensor(rows, dtype=torch.float32) / steps
 
 

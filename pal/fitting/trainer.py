@@ -2,10 +2,6 @@
 
 Embeddings stay on the device and batches are gathered by row number; what does not depend on the user is
 computed once per distinct question of a batch. Randomness comes from the seed alone.
-
-Shapes used in this module:
-    users   seen users
-    state   numbers of a user's state
 """
 
 from collections.abc import Callable, Iterator
@@ -92,16 +88,8 @@ def fit(
         train = user_balanced(train, n_users)
     val = val.to(device) if val is not None and len(val) else None
     if not descends:
-        return kind(
-            embeddings,
-            train,
-            n_users=n_users,
-            head=head,
-            config=config,
-            val=val,
-            seed=seed,
-            progress=progress,
-        )
+        options = {"head": head, "config": config, "val": val, "seed": seed, "progress": progress}
+        return kind(embeddings, train, n_users=n_users, **options)
 
     def restart(number: int) -> Fitted:
         with torch.random.fork_rng(devices=[]):
