@@ -5,16 +5,8 @@ distinct question once (`question_features`) to numbers from which the margin of
 adapting and evaluation all build on this. What a state is, is the model's own business. A margin is the
 reward of one response less that of the other, for one user and one prompt.
 
-Shapes used in this module:
-    n         comparisons, or responses
-    q         distinct questions
-    p, r      distinct prompts, distinct responses
-    users     users
-    points    states that margins are taken at
-    state     numbers of a user's state
-    K         prototypes
-    features  numbers kept per question
-    ...       of losses: any shape, margins and labels alike
+Shapes: n comparisons or responses, q distinct questions, p distinct prompts, users, points (states that
+margins are taken at), K prototypes, features kept per question; ... of losses: any.
 """
 
 import math
@@ -100,17 +92,12 @@ class PreferenceModel(nn.Module, ABC):
         responses: Float[Tensor, "n response_dim"],
         states: Float[Tensor, "*n state"],
     ) -> Float[Tensor, " n"]:
-        """Score responses to prompts that `embed_prompts` has read.
+        """Score responses to the prompts (rows of `embedded`) that `embed_prompts` has read.
 
-        Args:
-            embedded: The distinct prompts, embedded.
-            prompt: Each response's row of `embedded`.
-            responses: What is scored.
-            states: One state for all responses, or one for each.
+        There is one state for all responses, or one for each.
         """
-        return self.reward(
-            embedded.index_select(0, prompt), responses, states.expand(len(responses), self.state_dim)
-        )
+        states = states.expand(len(responses), self.state_dim)
+        return self.reward(embedded.index_select(0, prompt), responses, states)
 
     def free_to_states(self, free: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
         """Valid states from free numbers, as an optimiser moves them; differentiable."""
@@ -189,10 +176,7 @@ class PrototypeModel(PreferenceModel):
 def make_model(config: HeadConfig, *, prompt_dim: int, response_dim: int) -> PreferenceModel:
     """The model that a config describes, freshly initialised from torch's global generator.
 
-    Args:
-        config: The model's options; `model` is its name in `MODELS`.
-        prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
-        response_dim: Width of the responses' embeddings.
+    `prompt_dim` is 0 where there are no prompts.
 
     Raises:
         PalError: If the config needs prompts and there are none, or torch's default type is not float32.
@@ -259,10 +243,7 @@ def expected_loss(
 ) -> Float[Tensor, "*n"]:
     """Expectation of a loss over which response is preferred: label * loss(m) + (1 - label) * loss(-m).
 
-    Args:
-        loss: A member of `LOSSES`.
-        margin: Margins in favour of the chosen response.
-        label: P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones. Broadcasts.
+    The label is P(chosen is preferred), in [0, 1]; 0.5 is a tie. None stands for all ones.
     """
     if label is None:
         return loss(margin)
@@ -277,37 +258,26 @@ def weighted_mean(losses: Float[Tensor, " n"], weight: Float[Tensor, " n"] | Non
 def preference_probability(margin: Float[Tensor, "*n"], loss: str = "logistic") -> Float[Tensor, "*n"]:
     """P(first is preferred) of a margin: the sigmoid, for a model fitted with the logistic loss.
 
-    Args:
-        margin: Reward of the first response less that of the second.
-        loss: The loss of the fit; minus a hinge loss serves as a pseudo-log-likelihood.
+    Minus a hinge loss serves as a pseudo-log-likelihood.
     """
     cost = LOSSES[loss]
     return torch.sigmoid(cost(-margin) - cost(margin))
 
 
 class Expected(NamedTuple):
-    """What an answer is expected to be: 1 the first is preferred, 0.5 a tie, 0 the second.
+    """What an answer is expected to be: 1 the first is preferred, 0.5 a tie, 0 the second."""
 
-    Args:
-        label: Its mean.
-        variance: Its variance.
-        tie: Chance of a tie.
-    """
-
-    label: Float[Tensor, "*n"]
+    label: Float[Tensor, "*n"]  # its mean
     variance: Float[Tensor, "*n"]
-    tie: Float[Tensor, "*n"] | float
+    tie: Float[Tensor, "*n"] | float  # chance of one
 
 
 def expected_answer(margin: Float[Tensor, "*n"], ties: float = 0.0) -> Expected:
     """Bradley-Terry with ties (Davidson, 1970): chances go as exp(margin / 2), `ties` and exp(-margin / 2).
 
     An answer's label less the mean is the gradient of its log-likelihood, and minus the variance its second
-    derivative. Among answers that are no ties the chance of the first is the sigmoid, whatever `ties` is.
-
-    Args:
-        margin: Reward of the first response less that of the second.
-        ties: 0 where there are none; of two responses alike a share of ties / (2 + ties) is tied.
+    derivative. Among answers that are no ties the chance of the first is the sigmoid, whatever `ties` is; of
+    two responses alike a share of ties / (2 + ties) is tied.
     """
     if not ties:
         first = torch.sigmoid(margin)

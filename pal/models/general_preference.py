@@ -1,10 +1,6 @@
 """A general preference model, which can say that a beats b, b beats c and c beats a (Zhang et al., 2024).
 
-Shapes used in this module:
-    n       comparisons, or responses
-    q       distinct questions
-    points  states that margins are taken at
-    planes  planes in which responses are compared
+Shapes: n comparisons or responses, q distinct questions, points (states that margins are taken at).
 """
 
 import torch

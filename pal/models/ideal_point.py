@@ -2,16 +2,10 @@
 
 Of the models A and B each user's ideal point is a convex mix of K prototypes that all users share.
 
-Shapes used in this module:
-    n         comparisons, or responses
-    q         distinct questions
-    p, r      distinct prompts, distinct responses
-    points    points of the simplex, or states that margins are taken at
-    K         prototypes
-    latent    width of the preference space
-    state     of a free point: latent, and a number that is always 1
-    features  both responses' places in the space, side by side; of model B K products, and where margins are
-              not linear in the weights a K x K Gram matrix
+Shapes: n comparisons or responses, q distinct questions, p distinct prompts, r distinct responses, points (of
+the simplex, or states that margins are taken at), K prototypes, latent (width of the preference space), state
+(of a free point: latent, and a number that is always 1), features (both responses' places in the space, side
+by side; of model B K products, and where margins are not linear in the weights a K x K Gram matrix).
 """
 
 import math
@@ -30,13 +24,7 @@ from pal.models.mlp import StackedMLP, as_float32, gather
 
 
 class MappedModel(PreferenceModel):
-    """What models with ideal points share: f, which maps responses into the preference space.
-
-    Args:
-        config: The model's options.
-        prompt_dim: Width of the prompts' embeddings; 0 where there are no prompts.
-        response_dim: Width of the responses' embeddings.
-    """
+    """What models with ideal points share: f, which maps responses into the preference space."""
 
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
@@ -182,11 +170,6 @@ class PromptedIdealPointModel(PrototypeModel):
 
     The ideal point for prompt c is z(c) = sum_k w_k g_k(c), w the user's weights. With `normalise='each'`,
     the g_k are brought to unit length before mixing and z is not after it.
-
-    Args:
-        config: The model's options.
-        prompt_dim: Width of the prompts' embeddings.
-        response_dim: Width of the responses' embeddings.
     """
 
     needs_prompts = True
@@ -255,9 +238,10 @@ class PromptedIdealPointModel(PrototypeModel):
         rows = f if len(pairs) == len(f) else f.index_select(0, of_response)
         products = _Dots.apply(rows, g.index_select(1, of_prompt))
         if self.config.similarity == "cosine":
-            products = products * (self.scale * _inverse_length(_Dots.apply(f, f)))[of_response]
+            # The floor of `functional.normalize`, squared.
+            products = products * (self.scale * _rsqrt(_Dots.apply(f, f), 1e-24))[of_response]
             if self.config.normalise == "each":
-                products = products * _inverse_length(_Dots.apply(g, g))[:, of_prompt]
+                products = products * _rsqrt(_Dots.apply(g, g), 1e-24)[:, of_prompt]
         first, second = products.index_select(1, place).T.chunk(2)
         if self.linear:
             return first - second
@@ -269,9 +253,8 @@ class PromptedIdealPointModel(PrototypeModel):
         self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
     ) -> Float[Tensor, " n"]:
         along = (features[:, : self.config.K] * states).sum(1)
-        if self.linear:
-            return along
-        return along * _inverse_root(self._square_lengths(features, states))
+        # The floor makes a mix whose members cancel score 0 in place of NaN.
+        return along if self.linear else along * _rsqrt(self._square_lengths(features, states), 1e-12)
 
     def _square_lengths(
         self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
@@ -288,7 +271,7 @@ class PromptedIdealPointModel(PrototypeModel):
         if self.linear:
             return along
         outer = (states[:, :, None] * states[:, None, :]).flatten(1)
-        return along * _inverse_root(features[:, K:] @ outer.T)
+        return along * _rsqrt(features[:, K:] @ outer.T, 1e-12)
 
     @override
     def reward(
@@ -354,11 +337,5 @@ class _Dots(torch.autograd.Function):
         return (half * y).sum_to_size(x.shape), (half * x).sum_to_size(y.shape)
 
 
-def _inverse_length(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    # The floor of `functional.normalize`, squared.
-    return square.clamp_min(1e-24).rsqrt()
-
-
-def _inverse_root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    # The floor makes a mix whose members cancel score 0 in place of NaN.
-    return square.clamp_min(1e-12).rsqrt()
+def _rsqrt(square: Float[Tensor, "*n"], floor: float) -> Float[Tensor, "*n"]:
+    return square.clamp_min(floor).rsqrt()

@@ -1,10 +1,7 @@
 """Stacked multi-layer perceptrons: several maps of one input, computed as one.
 
-Shapes used in this module:
-    rows    inputs mapped together
-    dim     width of an input
-    stack   maps side by side: 1 for f, K for the prototypes' functions g_k
-    latent  width of an output
+Shapes: rows (inputs mapped together), dim of an input, stack (maps side by side: 1 for f, K for the
+prototypes' functions g_k), latent (width of an output).
 """
 
 from itertools import pairwise
@@ -25,12 +22,6 @@ class StackedMLP(nn.Module):
 
     The first layers of all members, and their skips, are one matrix product: a small head spends its time in
     calls, not in arithmetic.
-
-    Args:
-        dim: Width of the input.
-        stack: Number of members.
-        config: `normalise_inputs`, `latent`, `hidden_layers`, `hidden`, `activation`, `bias`, `skip` and
-            dropout are read.
     """
 
     def __init__(self, dim: int, stack: int, config: HeadConfig) -> None:

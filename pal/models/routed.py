@@ -1,11 +1,7 @@
 """K rewards whose weights depend on the prompt and on the user (MiCRo: Shen et al., 2025).
 
-Shapes used in this module:
-    n         comparisons, or responses
-    q         distinct questions
-    points    points of the simplex
-    K         rewards
-    features  K margins, and K numbers of the router
+Shapes: n comparisons or responses, q distinct questions, points of the simplex, K rewards, features (K
+margins, and K numbers of the router).
 """
 
 import torch
@@ -41,9 +37,7 @@ class RoutedModel(PrototypeModel):
 
     def route(self, prompts: Float[Tensor, "n prompt_dim"], n: int) -> Float[Tensor, "n K"]:
         """Logarithms of the router's weights, up to a constant."""
-        return (
-            self.rewards.weight.new_zeros(n, self.config.K) if self.router is None else self.router(prompts)
-        )
+        return self.router(prompts) if self.router else self.rewards.weight.new_zeros(n, self.config.K)
 
     @override
     def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q features"]:
