@@ -30,22 +30,14 @@ WORK_FOR_TWO_THREADS = 1e10
 
 @dataclass(frozen=True)
 class Fitted:
-    """The result of a fit.
-
-    Args:
-        head: The shared model, in evaluation mode.
-        states: One state per seen user.
-        train_loss: Mean loss over the training comparisons, dropout off.
-        history: One entry per validation: epoch, loss, and val_loss and val_accuracy where there are
-            validation comparisons.
-        population: Where users' states lie, for objectives that learn it; None has it read off the states.
-    """
+    """The result of a fit: the shared model, in evaluation mode, and the seen users' states."""
 
     head: PreferenceModel
     states: Float[Tensor, "users state"]
-    train_loss: float
+    train_loss: float  # mean over the training comparisons, dropout off
+    # One entry per validation: epoch, loss, and val_loss and val_accuracy where there are such comparisons.
     history: list[dict[str, float]] = field(default_factory=list)
-    population: Population | None = None
+    population: Population | None = None  # for objectives that learn it; None has it read off the states
 
 
 def fit(

@@ -62,22 +62,14 @@ LEAST = 1e-6  # probability below which a log-loss grows no further
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate's held-out log-loss.
+    """A candidate's held-out log-loss."""
 
-    Args:
-        name: In `METHODS`.
-        loss: Of each person in each way of judging, in nats; NaN where a person was not judged.
-        accuracy: Mean over people, by way of judging.
-        folds: That it was tried on.
-        personal: Whether people get rewards of their own.
-        alike: The loss where everyone has one taste, but each a care of their own.
-    """
-
-    name: str
-    loss: Float[np.ndarray, "regimes users"]
-    accuracy: dict[str, float]
-    folds: int = 0
-    personal: bool = True
+    name: str  # in `METHODS`
+    loss: Float[np.ndarray, "regimes users"]  # in nats; NaN where a person was not judged
+    accuracy: dict[str, float]  # mean over people, by way of judging
+    folds: int = 0  # that it was tried on
+    personal: bool = True  # whether people get rewards of their own
+    # The loss where everyone has one taste, but each a care of their own.
     alike: Float[np.ndarray, "regimes users"] | None = None
 
     @property

@@ -1,9 +1,4 @@
-"""Method: what is fitted to a task, with its source; and the task itself.
-
-Shapes used in this module:
-    n      comparisons
-    users  users
-"""
+"""Method: what is fitted to a task, with its source; and the task itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,27 +20,16 @@ COMPARISONS_FOR_TWO_THREADS = 300_000  # below, threads that wait for each other
 
 @dataclass(frozen=True)
 class Task:
-    """Comparisons of seen users that a method learns from.
-
-    Args:
-        embeddings: Frozen-encoder outputs that the comparisons point into.
-        train: Comparisons to fit to.
-        n_users: Seen users; rows of the table of states.
-        val: Comparisons of the same users that choose an epoch or a round; None where there are none.
-        K: Prototypes, for the methods that have some.
-        seed: Makes everything random.
-        device: Where to compute.
-        progress: Called after each epoch or round with its number and its loss.
-    """
+    """Comparisons of seen users that a method learns from."""
 
     embeddings: Embeddings
     train: Comparisons
     n_users: int
-    val: Comparisons | None = None
-    K: int = 3
+    val: Comparisons | None = None  # of the same users, which choose an epoch or a round
+    K: int = 3  # prototypes, for the methods that have some
     seed: int = 0
     device: torch.device | str = "cpu"
-    progress: Progress | None = None
+    progress: Progress | None = None  # called after each epoch or round with its number and its loss
 
     @property
     def has_prompts(self) -> bool:
@@ -75,23 +59,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a method leaves behind.
-
-    Args:
-        fitted: Model, the seen users' states, and perhaps their population.
-        config: How it was fitted; it is saved with the model.
-        said: Sentences for the user: what was tried, and why this was taken.
-        method: The name of the method that was taken, where several were tried.
-        attributes: What people's attributes say of their states, where that helps.
-        scale: By what mean and variances of a Gaussian population were multiplied after the fit.
-    """
+    """What a method leaves behind."""
 
     fitted: Fitted
-    config: FitConfig
-    said: tuple[str, ...] = ()
-    method: str | None = None
-    attributes: AttributePrior | None = None
-    scale: tuple[float, float] = (1.0, 1.0)
+    config: FitConfig  # it is saved with the model
+    said: tuple[str, ...] = ()  # sentences for the user: what was tried, and why this was taken
+    method: str | None = None  # the name of the one that was taken, where several were tried
+    attributes: AttributePrior | None = None  # what attributes say of people's states, where that helps
+    scale: tuple[float, float] = (1.0, 1.0)  # of a Gaussian population's mean and variances after the fit
 
     def rescaled(self, scale: tuple[float, float], task: Task | None = None) -> "Learned":
         """The same with mean and variances of its Gaussian population multiplied.
@@ -116,22 +91,17 @@ class Learned:
         return replace(learned, fitted=replace(learned.fitted, states=states))
 
     def with_attributes(self, task: Task, people: Sequence[Attributes], *, judged: bool = True) -> "Learned":
-        """The same with a prior that depends on attributes, where that helps people who were left out.
+        """The same with a prior that depends on the attributes of the task's users.
 
-        Args:
-            task: What was learned from.
-            people: The attributes of each of its users.
-            judged: Whether to judge that; else attributes are taken.
+        Where this is `judged`, attributes are taken only if they help people who were left out.
         """
-        population, fitted = self.population, self.fitted
-        with torch.no_grad():
-            read = population.evidence(fitted.head, task.embeddings, task.train, self.config.loss)
-            evidence = population.total(read, task.train.user, task.n_users)
+        population = self.population
+        evidence = self.evidence(task.embeddings, task.train, task.n_users)
         prior, said = fit_attributes(population, evidence, people, task.seed, judged=judged)
         learned = replace(self, said=(*self.said, f"{said}."), attributes=prior)
         if prior is None:
             return learned
-        fitted = replace(fitted, population=population)
+        fitted = replace(self.fitted, population=population)
         if self.config.objective in ("mixture", "marginal"):  # whose states are means of beliefs
             belief = population.posterior(evidence + prior.evidence(people).to(evidence))
             fitted = replace(fitted, states=belief.mean.float())
@@ -142,12 +112,18 @@ class Learned:
         """Where the users' states lie, as learned, or else read off the seen users' states."""
         return self.fitted.population or fit_population(self.config.population, self.fitted.states)
 
-    def posterior(self, embeddings: Embeddings, comparisons: Comparisons, n_users: int) -> Posterior:
-        """Belief about users' states from their comparisons, model and population as they are."""
+    def evidence(
+        self, embeddings: Embeddings, comparisons: Comparisons, n_users: int
+    ) -> Float[Tensor, "users evidence"]:
+        """What users' comparisons say of their states, as the population counts it."""
         population = self.population
         with torch.no_grad():
             read = population.evidence(self.fitted.head, embeddings, comparisons, self.config.loss)
-            return population.posterior(population.total(read, comparisons.user, n_users))
+            return population.total(read, comparisons.user, n_users)
+
+    def posterior(self, embeddings: Embeddings, comparisons: Comparisons, n_users: int) -> Posterior:
+        """Belief about users' states from their comparisons, model and population as they are."""
+        return self.population.posterior(self.evidence(embeddings, comparisons, n_users))
 
     def probability(
         self, embeddings: Embeddings, comparisons: Comparisons, posterior: Posterior
@@ -165,23 +141,14 @@ class Learned:
 
 @dataclass(frozen=True)
 class Method:
-    """A way of learning personal rewards.
+    """A way of learning personal rewards."""
 
-    Args:
-        title: A few words for tables.
-        source: The paper it comes from, or `this project`.
-        differences: What is done otherwise than there, and why; empty where nothing is.
-        fit: Fits it to a task.
-        prototypes: Whether the task's K is read.
-        personal: Whether people get rewards of their own.
-    """
-
-    title: str
-    source: str
-    differences: str
+    title: str  # a few words for tables
+    source: str  # the paper it comes from, or `this project`
+    differences: str  # what is done otherwise than there, and why; empty where nothing is
     fit: Callable[[Task], Learned]
-    prototypes: bool = False
-    personal: bool = True
+    prototypes: bool = False  # whether the task's K is read
+    personal: bool = True  # whether people get rewards of their own
 
     def learn(self, task: Task) -> Learned:
         """Fit it to a task, on one thread where the task is small."""

@@ -38,21 +38,17 @@ ROUNDS = 5  # of EM for a normal population
 class Basis:
     """What is asked of a basis.
 
-    Args:
-        weights: simplex: shares that sum to 1; free: any, with a normal prior; clusters: all on one reward.
-        rewards: learned; differences: the principal directions of chosen less rejected; all: every direction.
-        shared: Whether there is a reward r beside the basis, with weight 1 for everyone.
-        generic: Share of the loss of r alone, as for someone of whom nothing is known, in [0, 1).
-        worst_half: How much more the half of the users counts whose loss is the greater, at least 0.
-        size: Rewards; None for the task's K. Not read where these are all directions.
+    Weights are shares that sum to 1 (simplex), any with a normal prior (free), or all on one reward
+    (clusters). Rewards are learned, the principal directions of chosen less rejected (differences), or every
+    direction.
     """
 
     weights: Literal["simplex", "free", "clusters"]
     rewards: Literal["learned", "differences", "all"] = "learned"
-    shared: bool = False
-    generic: float = 0.0
-    worst_half: float = 0.0
-    size: int | None = None
+    shared: bool = False  # whether there is a reward r beside the basis, with weight 1 for everyone
+    generic: float = 0.0  # share of the loss of r alone, as for someone of whom nothing is known, in [0, 1)
+    worst_half: float = 0.0  # how much more the half of the users counts whose loss is the greater
+    size: int | None = None  # rewards; None for the task's K, and not read where they are every direction
 
     def learn(self, task: Task) -> Learned:
         """Fit rewards and weights together; the step that predicts validation answers best is kept."""

@@ -70,36 +70,22 @@ ROWS_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Candidate:
-    """The cross-validated accuracy of one K.
-
-    Args:
-        K: Prototypes.
-        accuracy: Mean over users of the accuracy on their held-out comparisons.
-        standard_error: Of that mean.
-        sufficient: Whether the best candidate is not clearly better; see `decide`.
-    """
+    """The cross-validated accuracy of one K."""
 
     K: int
-    accuracy: float
-    standard_error: float
-    sufficient: bool
+    accuracy: float  # mean over users of the accuracy on their held-out comparisons
+    standard_error: float  # of that mean
+    sufficient: bool  # whether the best candidate is not clearly better; see `decide`
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The K chosen, and the curve over candidates that it was read from.
-
-    Args:
-        K: The smallest sufficient candidate.
-        candidates: In ascending order of K.
-        n_users: Users judged.
-        n_comparisons: Comparisons judged, each once.
-    """
+    """The smallest K that suffices, and the curve over candidates that it was read from."""
 
     K: int
-    candidates: list[Candidate]
-    n_users: int
-    n_comparisons: int
+    candidates: list[Candidate]  # in ascending order of K
+    n_users: int  # judged
+    n_comparisons: int  # judged, each once
 
 
 def one_prototype_per_user(config: FitConfig) -> FitConfig:

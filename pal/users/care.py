@@ -36,19 +36,12 @@ STRONGER = 10.0  # factor by which weak margins are raised to the usual strength
 
 
 class Care(NamedTuple):
-    """How people answer; of someone without answers, as is usual.
+    """How people answer, as posterior means; of someone without answers, as is usual."""
 
-    Args:
-        lapse: Posterior mean of each person's share of answers at random, from 0 to 1.
-        low: What it is above with a chance of 95 %.
-        decision: Posterior mean of each person's factor of margins: 1 is as decided as foretold.
-        usual: Mean of the prior of lapses.
-    """
-
-    lapse: Float[Tensor, " users"]
-    low: Float[Tensor, " users"]
-    decision: Float[Tensor, " users"]
-    usual: float
+    lapse: Float[Tensor, " users"]  # share of answers at random, from 0 to 1
+    low: Float[Tensor, " users"]  # what the lapse is above with a chance of 95 %
+    decision: Float[Tensor, " users"]  # factor of margins: 1 is as decided as foretold
+    usual: float  # mean of the prior of lapses
 
 
 def care_of(

@@ -128,19 +128,12 @@ class NormalPopulation(Population):
 
 
 class Laplace(NamedTuple):
-    """The Gaussian approximation to a person's answers, in the space of their units.
-
-    Args:
-        values: Of units, at the mode.
-        gradient: Of the log-likelihood there; K times it is how far the values moved.
-        curvature: Minus its second derivative.
-        margins: Of the answers, at the mode.
-    """
+    """The Gaussian approximation to a person's answers, in the space of their units, at the mode."""
 
     values: Float[Tensor, "users units"]
-    gradient: Float[Tensor, "users units"]
-    curvature: Float[Tensor, "users units units"]
-    margins: Float[Tensor, "users most"]
+    gradient: Float[Tensor, "users units"]  # of the log-likelihood; K times it is how far the values moved
+    curvature: Float[Tensor, "users units units"]  # minus its second derivative
+    margins: Float[Tensor, "users most"]  # of the answers
 
 
 @dataclass(frozen=True)
@@ -149,25 +142,16 @@ class Answers:
 
     A margin is the value of one unit less that of another. Units are items where these are fewer than the
     answers, so that the work grows with the cube of items; else they are the margins themselves.
-
-    Args:
-        features: Of each unit.
-        shared: Residuals that two units have in common. Of margins 2 on the diagonal, +-1 where they share an
-            item.
-        first: The unit of the chosen response.
-        second: The unit of the other; the number of units where there is none.
-        label: P(chosen is preferred).
-        weight: 0 for padding.
-        items: Distinct items of each user.
     """
 
     features: Float[Tensor, "users units state"]
+    # Residuals that two units have in common. Of margins 2 on the diagonal, +-1 where they share an item.
     shared: Float[Tensor, "users units units"]
-    first: Int[Tensor, "users most"]
-    second: Int[Tensor, "users most"]
-    label: Float[Tensor, "users most"]
-    weight: Float[Tensor, "users most"]
-    items: Float[Tensor, " users"]
+    first: Int[Tensor, "users most"]  # the unit of the chosen response
+    second: Int[Tensor, "users most"]  # the unit of the other; the number of units where there is none
+    label: Float[Tensor, "users most"]  # P(chosen is preferred)
+    weight: Float[Tensor, "users most"]  # 0 for padding
+    items: Float[Tensor, " users"]  # distinct ones of each user
 
     def margins(self, values: Float[Tensor, "users units"]) -> Float[Tensor, "users most"]:
         """Of the answers, from the values of units."""

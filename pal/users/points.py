@@ -22,6 +22,7 @@ from pal.models.base import LOSSES, PreferenceModel, PrototypeModel
 from pal.users.population import SLACK, Population, Posterior, log_likelihoods
 
 MAX_POINTS = 128
+MAX_ROUNDS, TOLERANCE = 200, 1e-5  # Newton steps of `solve_weights`, and the KKT residual at which it stops
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,7 @@ def _merged(
 
 
 def solve_weights(
-    margins: Float[Tensor, "n K"],
-    user: Int[Tensor, " n"],
-    *,
-    n_users: int,
-    tolerance: float = 1e-5,
-    max_rounds: int = 200,
+    margins: Float[Tensor, "n K"], user: Int[Tensor, " n"], *, n_users: int
 ) -> tuple[Float[Tensor, "users K"], Float[Tensor, " users"]]:
     """Maximum-likelihood weights on the simplex for margins linear in them, and each user's KKT residual.
 
@@ -172,8 +168,6 @@ def solve_weights(
             (`PrototypeModel.prototype_margins` times the sign).
         user: Whose comparison it is.
         n_users: Users to solve for; one without comparisons gets even weights.
-        tolerance: Largest KKT residual to stop at.
-        max_rounds: Newton steps at most.
 
     Raises:
         PalError: If a margin is not finite.
@@ -193,7 +187,7 @@ def solve_weights(
         each = LOSSES["logistic"]((margins * w.index_select(0, user)).sum(1))
         return w.new_zeros(len(w)).index_add(0, user, share * each)
 
-    for _ in range(max_rounds):
+    for _ in range(MAX_ROUNDS):
         miss = torch.sigmoid(-(margins * w.index_select(0, user)).sum(1))
         curved = (share * miss * (1 - miss))[:, None] * margins
         outer = (curved[:, :, None] * margins[:, None, :]).flatten(1)
@@ -202,7 +196,7 @@ def solve_weights(
         gradient, hessian = total[:, :K], total[:, K:].view(-1, K, K)
         off = (w - project_to_simplex(w - gradient)).abs().amax(1)
         result[left], residual[left] = w, off
-        going = off > tolerance
+        going = off > TOLERANCE
         if not bool(going.any()):
             break
         if not bool(going.all()):  # go on with the users who are not solved yet
