@@ -58,7 +58,6 @@ MOST_PEOPLE = 2000  # that take part in choosing; the method chosen is fitted to
 FEWEST_PEOPLE = 10  # below which nothing can be told: one reward for everyone
 ROUNDS = 20  # of EM for how common each care is
 LEAST = 1e-6  # probability below which a log-loss grows no further
-Judgements = dict[str, list[Float[np.ndarray, " users"]]]  # by way of judging
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,7 @@ def decide(tried: list[Tried]) -> str:
 def _simplest(tried: list[Tried]) -> Tried:
     """The first within one standard error of the best."""
     best = min(tried, key=lambda each: each.mean)
-    within = (each for each in tried if each is best or operator.le(*each.worse_than(best)))
-    return next(within)
+    return next(each for each in tried if each is best or operator.le(*each.worse_than(best)))
 
 
 def _beats(each: Tried, shared: Tried) -> bool:
@@ -170,32 +168,28 @@ def race(names: Sequence[str], task: Task) -> list[Tried]:
 
     This is a race (Maron and Moore, 1994). The first, which others are held against, is never given up.
     """
-    none = np.full(task.n_users, np.nan)
-    losses, alike, rights = (
-        {name: {regime: [none] for regime in REGIMES} for name in names} for _ in range(3)
-    )
+    nothing = np.full((3, task.n_users), np.nan)  # loss, loss where all have one taste, and accuracy
+    judged = {name: {regime: [nothing] for regime in REGIMES} for name in names}
     tried: dict[str, Tried] = {}
     racing = list(names)
-    for number, fold in enumerate(folds(task)):
+    for number, fold in enumerate(folds(task), 1):
         for name in racing:
             method: Method = registered(METHODS, name)
             learned = method.learn(replace(task, train=fold.learn, val=fold.val, progress=None))
             for regime, located, pairs in fold.tests:
                 belief = learned.posterior(task.embeddings, located, task.n_users)
                 chance = learned.probability(task.embeddings, pairs, belief)
-                loss, right = _judged(chance, pairs, task.n_users)
-                losses[name][regime].append(loss)
-                rights[name][regime].append(right)
-                chance = chance_without_taste(learned, task, fold.learn, located, pairs)
-                alike[name][regime].append(_judged(chance, pairs, task.n_users)[0])
-            tried[name] = Tried(
-                name,
-                _mean_loss(losses[name]),
-                {regime: float(np.nanmean(each)) for regime, each in rights[name].items() if len(each) > 1},
-                number + 1,
-                method.personal,
-                _mean_loss(alike[name]),
-            )
+                alike = chance_without_taste(learned, task, fold.learn, located, pairs)
+                right = (chance > 0.5).double() + 0.5 * (chance == 0.5).double()
+                values = _log_loss(chance, pairs), _log_loss(alike, pairs), right
+                judged[name][regime].append(np.stack([_by_user(x, pairs, task.n_users) for x in values]))
+            means = np.stack([_mean_over_folds(tables) for tables in judged[name].values()])
+            accuracy = {
+                regime: float(np.nanmean([right for _, _, right in tables]))
+                for regime, tables in judged[name].items()
+                if len(tables) > 1
+            }
+            tried[name] = Tried(name, means[:, 0], accuracy, number, method.personal, means[:, 1])
         best = min((tried[name] for name in racing), key=lambda each: each.mean)
         behind = {name: tried[name].worse_than(best) for name in racing if name != best.name}
         racing = [
@@ -212,15 +206,8 @@ def chance_without_taste(
     """Chances of what was chosen in `pairs` if everyone had one taste, but each a care of their own.
 
     Margins of someone of whom nothing is known are multiplied by the person's care, an inverse temperature.
-    It is one of a few numbers: how common each is, is learned from all people by EM, and which of them a
-    person's is, from their own answers.
-
-    Args:
-        learned: What was learned from `learn`.
-        task: What it is learned for.
-        learn: Answers of many people.
-        located: Answers of the people who are judged.
-        pairs: Answers that are judged.
+    It is one of a few numbers: how common each is, is learned from all people by EM (`learn`, their answers),
+    and which of them a person's is, from their own answers (`located`).
     """
     nothing = learned.posterior(task.embeddings, located.slice(0, 0), task.n_users)
     cares = torch.tensor(CARES, dtype=torch.float64)
@@ -244,28 +231,20 @@ def chance_without_taste(
     return chance.to(pairs.user.device)
 
 
-def _judged(
-    chance: Float[Tensor, " n"], pairs: Comparisons, n_users: int
-) -> tuple[Float[np.ndarray, " users"], Float[np.ndarray, " users"]]:
-    """Mean log-loss and accuracy of each person; NaN of those who are not in the pairs."""
-    chance = chance.clamp_min(LEAST)
+def _log_loss(chance: Float[Tensor, " n"], pairs: Comparisons) -> Float[Tensor, " n"]:
     label = 1.0 if pairs.label is None else pairs.label
-    loss = -(label * chance.log() + (1 - label) * (1 - chance).clamp_min(LEAST).log())
-    right = (chance > 0.5).double() + 0.5 * (chance == 0.5).double()
-    return _by_user(loss, pairs, n_users), _by_user(right, pairs, n_users)
+    chance = chance.clamp_min(LEAST)
+    return -(label * chance.log() + (1 - label) * (1 - chance).clamp_min(LEAST).log())
 
 
-def _mean_loss(losses: Judgements) -> Float[np.ndarray, "regimes users"]:
-    """Each person's mean over the folds in which they were judged."""
-    tables = [np.stack(losses[regime]) for regime in REGIMES]
-    counts = [(~np.isnan(table)).sum(0) for table in tables]
-    return np.stack([
-        np.where(count, np.nansum(table, 0) / np.maximum(count, 1), np.nan)
-        for table, count in zip(tables, counts, strict=True)
-    ])  # fmt: skip
+def _mean_over_folds(tables: list[Float[np.ndarray, "values users"]]) -> Float[np.ndarray, "values users"]:
+    """Each person's means over the folds in which they were judged."""
+    count = (~np.isnan(tables)).sum(0)
+    return np.where(count, np.nansum(tables, 0) / np.maximum(count, 1), np.nan)
 
 
 def _by_user(values: Tensor, pairs: Comparisons, n_users: int) -> Float[np.ndarray, " users"]:
+    """Each person's mean; NaN of those who are not in the pairs."""
     user = pairs.user.numpy(force=True)
     count = np.bincount(user, minlength=n_users)
     total = np.bincount(user, weights=values.double().numpy(force=True), minlength=n_users)

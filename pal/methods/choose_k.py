@@ -17,23 +17,17 @@ Removing the prototype that is missed least, then fitting on for a few steps, le
 (Figueiredo and Jain, 2002). Otherwise every K is fitted from a new start, as training does, until two
 candidates are no better than the best.
 
-Shapes used in this module:
-    n           comparisons
-    users       users
-    K           prototypes
-    candidates  numbers of prototypes that are tried
-    dim         width of an embedding
-    width       directions kept
+Shapes: n comparisons, users, K prototypes, candidates (numbers of prototypes that are tried), dim of an
+embedding, width (directions kept).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import stdtrit
 from torch import Tensor
 
@@ -82,7 +76,7 @@ class Candidate:
         K: Prototypes.
         accuracy: Mean over users of the accuracy on their held-out comparisons.
         standard_error: Of that mean.
-        sufficient: Whether the best candidate is not clearly better; see `compare_candidates`.
+        sufficient: Whether the best candidate is not clearly better; see `decide`.
     """
 
     K: int
@@ -137,8 +131,8 @@ def choose_k(
         head: The head's shape, whose K is replaced.
         config: How to fit: as `one_prototype_per_user` gives it, or as training will. The last epoch is
             kept, as there is nothing to choose one by.
-        candidates: Numbers of prototypes to try. Where every K is fitted from a new start, those are left out
-            that lie beyond two which are no better than the best before them.
+        candidates: Where every K is fitted from a new start, those are left out that lie beyond two which are
+            no better than the best before them.
         device: Where to fit.
         seed: Makes folds and fits random.
 
@@ -161,7 +155,8 @@ def choose_k(
     if np.bincount(comparisons.user.numpy()).max() < 2:
         raise PalError("comparisons must hold a user with at least two, got none; there is nothing to judge")
     folds = _folds(comparisons, n_users, device, np.random.default_rng(seed))
-    total = sum(_n_judged(fold, n_users) for fold in folds)
+    judged = torch.cat([fold.held_out.user[fold.side_folds[0] == fold.side_folds[1]] for fold in folds])
+    total = np.bincount(judged.numpy(force=True), minlength=n_users)
     if not total.any():
         raise PalError(
             "comparisons must hold some of one user without a response in common, got none; set K in place "
@@ -189,15 +184,10 @@ def choose_k(
 
 
 def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: int) -> Embeddings:
-    """Uncentred PCA: the tables in the leading directions of the rows that the comparisons point at.
+    """Uncentred PCA: the tables in the leading `width` directions of the rows that the comparisons point at.
 
     Nothing is centred, so that a linear map of the result is a linear map of the whole. What is learned from
-    few users needs no more directions, and costs far less.
-
-    Args:
-        embeddings: The tables; one no wider than `width` stays as it is.
-        comparisons: Which rows count; their answers are not read.
-        width: Directions to keep of each table.
+    few users needs no more directions, and costs far less. A table that is no wider stays as it is.
     """
     q = comparisons.questions
 
@@ -217,70 +207,39 @@ def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: 
     )
 
 
-class Compared(NamedTuple):
-    """Candidates judged on the same held-out comparisons.
-
-    Args:
-        mean: Mean over users of each candidate's score per comparison.
-        standard_error: Of that mean.
-        sufficient: Whether the best candidate is not clearly better.
-    """
-
-    mean: Float[np.ndarray, " candidates"]
-    standard_error: Float[np.ndarray, " candidates"]
-    sufficient: Bool[np.ndarray, " candidates"]
-
-
-def compare_candidates(
-    score: Float[np.ndarray, "candidates users"], total: Int[np.ndarray, " users"], *, right: bool = True
-) -> Compared:
-    """One-standard-error rule, held by a paired test: which candidates the best one does not clearly beat.
+def decide(right: Mapping[int, Float[np.ndarray, " users"]], total: Int[np.ndarray, " users"]) -> Choice:
+    """One-standard-error rule, held by a paired test: the smallest K that the best does not clearly beat.
 
     A candidate is sufficient within one standard error of the best, that of a mean over users, the larger of
     the two (Breiman et al., 1984); and also where the difference to the best, paired by user, is below
     Student's quantile of 97.5 %. The first is the larger with many users. With ten, whom chance alone makes
     differ by more than one error between several candidates, the second is. One user tells no candidates
-    apart.
+    apart. Errors are never below what so many answers can tell: where two of 1,800 are judged wrong, or none,
+    the spread over users says nothing.
 
     Args:
-        score: Sums over a user's comparisons of what judges a candidate: right judgements, or log-likelihoods
-            in nats. The simplest candidate comes first: of equals it is the best.
+        right: Right judgements by candidate and user; candidates in ascending order, of equals the first is
+            the best.
         total: Comparisons judged, by user; users without are left out.
-        right: Whether scores are right judgements. Their errors are then never below what so many answers can
-            tell: where two of 1,800 are judged wrong, or none, the spread over users says nothing.
     """
     judged = total > 0
     n_users, n = int(judged.sum()), int(total.sum())
-    each = score[:, judged] / total[judged]
+    each = np.stack(list(right.values()))[:, judged] / total[judged]
     mean = each.mean(1)
-    if n_users < 2:
-        return Compared(mean, np.zeros(len(mean)), np.ones(len(mean), dtype=bool))
-    best = int(mean.argmax())
-    error = each.std(1, ddof=1) / np.sqrt(n_users)
-    paired = (each[best] - each).var(1, ddof=1) / n_users
-    if right:
+    error, sufficient = np.zeros(len(mean)), np.ones(len(mean), dtype=bool)
+    if n_users > 1:
+        best = int(mean.argmax())
         # At least the error of n answers and two right and two wrong ones (Agresti and Coull).
         share = (mean * n + 2) / (n + 4)
-        error = np.maximum(error, np.sqrt(share * (1 - share) / (n + 4)))
-        paired = paired + UNSEEN / n**2
-    margin = np.maximum(error, error[best])
-    margin = np.maximum(margin, stdtrit(n_users - 1, 0.975) * np.sqrt(paired))
-    return Compared(mean, error, mean >= mean[best] - margin)
-
-
-def decide(right: Mapping[int, Float[np.ndarray, " users"]], total: Int[np.ndarray, " users"]) -> Choice:
-    """The smallest K that the best does not clearly beat; see `compare_candidates`.
-
-    Args:
-        right: Right judgements by candidate, one per user; candidates in ascending order.
-        total: Comparisons judged, by user.
-    """
-    compared = compare_candidates(np.stack(list(right.values())), total)
-    rows = [
-        Candidate(*values) for values in zip(right, *(column.tolist() for column in compared), strict=True)
-    ]
-    K = next(row.K for row in rows if row.sufficient)
-    return Choice(K, rows, int((total > 0).sum()), int(total.sum()))
+        error = np.maximum(each.std(1, ddof=1) / np.sqrt(n_users), np.sqrt(share * (1 - share) / (n + 4)))
+        paired = (each[best] - each).var(1, ddof=1) / n_users + UNSEEN / n**2
+        margin = np.maximum(error, error[best])
+        margin = np.maximum(margin, stdtrit(n_users - 1, 0.975) * np.sqrt(paired))
+        sufficient = mean >= mean[best] - margin
+    columns = (column.tolist() for column in (mean, error, sufficient))
+    candidates = [Candidate(*row) for row in zip(right, *columns, strict=True)]
+    K = next(candidate.K for candidate in candidates if candidate.sufficient)
+    return Choice(K, candidates, n_users, n)
 
 
 @dataclass(frozen=True)
@@ -343,11 +302,6 @@ def folds_of_sides(comparisons: Comparisons, rng: np.random.Generator) -> Int[np
     return folds
 
 
-def _n_judged(fold: _Fold, n_users: int) -> Int[np.ndarray, " users"]:
-    inside = fold.side_folds[0] == fold.side_folds[1]
-    return np.bincount(fold.held_out.user[inside].numpy(force=True), minlength=n_users)
-
-
 def _held_out_right(
     fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, config: FitConfig
 ) -> Float[np.ndarray, "2 users"]:
@@ -406,20 +360,10 @@ def prune_prototypes(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Iterator[Fitted]:
-    """Fits with `most` prototypes, one fewer, and so on down to one.
+    """Fits with `most` prototypes, at most `n_users`, one fewer, and so on down to one.
 
-    Args:
-        embeddings: Frozen-encoder outputs that the comparisons point into.
-        train: Comparisons of the seen users.
-        n_users: Seen users.
-        head: The head's shape, whose K is replaced, and without dropout: so few steps need no noise.
-        config: How to fit: objective `mixture` with `grid_points` 0.
-        most: The most prototypes that are asked for; at most `n_users`.
-        device: Where to fit.
-        seed: Makes the start random.
-
-    Raises:
-        PalError: As `pal.fitting.trainer.fit`.
+    Takes and raises what `pal.fitting.trainer.fit` does. The K of the head is replaced, and there is no
+    dropout: so few steps need no noise. The objective is `mixture`, with `grid_points` 0.
     """
     start = head.model_copy(update={"K": min(most + SPARE, n_users), "dropout": 0.0})
     check_task(train, n_users, start, None)
@@ -462,14 +406,7 @@ def prune_prototypes(
 def with_prototypes(
     head: PreferenceModel, kept: Int[Tensor, " K"], *, prompt_dim: int, response_dim: int
 ) -> PreferenceModel:
-    """A copy of a head with some of its prototypes alone, in training mode.
-
-    Args:
-        head: The head.
-        kept: Which prototypes.
-        prompt_dim: Width of the prompts' embeddings.
-        response_dim: Width of the responses' embeddings.
-    """
+    """A copy of a head with the prototypes `kept` alone, in training mode."""
     config = head.config.model_copy(update={"K": len(kept)})
     small = make_model(config, prompt_dim=prompt_dim, response_dim=response_dim).to(kept.device)
     state, g = head.state_dict(), getattr(head, "g", None)
@@ -487,8 +424,7 @@ def with_prototypes(
 def least_missed(joint: Float[Tensor, "users K"]) -> int:
     """The prototype without which the users' answers stay the most likely.
 
-    Args:
-        joint: Log of share times likelihood of each user at each prototype.
+    `joint` is the log of share times likelihood of each user at each prototype.
     """
     K = joint.shape[1]
     left = [torch.logsumexp(joint[:, _all_but(K, gone).to(joint.device)], 1).sum() for gone in range(K)]

@@ -53,13 +53,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Held:
-    """Held-out comparisons, and the answers from which those who made them are located.
-
-    Args:
-        known: Answers that may be known.
-        test: Comparisons to judge on.
-        n_users: Users that both count.
-    """
+    """Comparisons to judge on, and the answers that may be known of those who made them."""
 
     known: Comparisons
     test: Comparisons
@@ -68,17 +62,11 @@ class Held:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a method did at one place.
-
-    Args:
-        judged: Right judgements per user.
-        log_loss: Mean of -log P(chosen), in nats.
-        calibration_error: Expected calibration error, a share.
-    """
+    """How a method did at one place."""
 
     judged: Judged
-    log_loss: float
-    calibration_error: float
+    log_loss: float  # mean of -log P(chosen), in nats
+    calibration_error: float  # expected, a share
 
 
 Results = Mapping[str, Mapping[Place, Judgement]]  # by the method's name
@@ -149,13 +137,7 @@ def judge(learned: Learned, embeddings: Embeddings, place: Place, held: Held) ->
 def compare(
     methods: Mapping[str, Method], task: Task, held: Mapping[Place, Held], desc: str = "compare"
 ) -> Row:
-    """Fit and judge each method.
-
-    Args:
-        methods: By name.
-        task: What they learn from.
-        held: What they are judged on, from `places`.
-        desc: What the progress bar is called.
+    """Fit each method to the task, and judge it on what is held out, from `places`; `desc` names a bar.
 
     Returns:
         `answer` and `verdict` of `decide`, the `rows` of `table`, and `notes`, why a method was left out.
@@ -185,22 +167,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def corrected(differences: Mapping[str, Paired]) -> dict[str, float]:
+    """The p-values of differences, corrected for their number."""
+    return dict(zip(differences, holm([each.p_value for each in differences.values()]), strict=True))
+
+
 def table(results: Results, seconds: Mapping[str, float]) -> list[Row]:
     """A row for each place and method: its numbers, and its difference to the best method there.
 
-    Accuracies are means over users, all alike; `p_value` is corrected for the methods of the place.
-
-    Args:
-        results: Judgements at the same places for every method.
-        seconds: How long each was fitted.
+    Accuracies are means over users, all alike; `p_value` is corrected for the methods of the place. `seconds`
+    are how long each was fitted.
     """
     rows: list[Row] = []
     for place in next(iter(results.values()), {}):
         judged = {name: by_place[place].judged for name, by_place in results.items()}
         best = max(judged, key=lambda name: judged[name].macro)
-        others = [name for name in judged if name != best]
-        differences = {name: paired_test(judged[name], judged[best]) for name in others}
-        p_values = dict(zip(others, holm([differences[name].p_value for name in others]), strict=True))
+        differences = {name: paired_test(judged[name], judged[best]) for name in judged if name != best}
+        p_values = corrected(differences)
         for name, of_users in judged.items():
             low, high = confidence_interval(of_users, mean="macro")
             apart = differences.get(name, Paired(0.0, 0.0, 0.0, 1.0, 0))
@@ -256,7 +239,7 @@ def decide(results: Results, methods: Mapping[str, Method]) -> tuple[str, str]:
         return paired_test(results[name][place].judged, results[base][place].judged)
 
     gains = {name: gain(name, first) for name in personal}
-    p_values = dict(zip(personal, holm([gains[name].p_value for name in personal]), strict=True))
+    p_values = corrected(gains)
     surely = [name for name in personal if p_values[name] < LEVEL and gains[name].difference > 0]
     new = [place for place in at[1:] if place.items == "new"]
     safe = [name for name in surely if all(gain(name, place).difference >= 0 for place in new)]

@@ -3,14 +3,13 @@
 Each is written from its paper's equations.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
-from pal.config import FitConfig, preset
-from pal.fitting.basis import Basis, fit_basis, fit_normal
+from pal.config import preset
 from pal.methods.base import Learned, Method, Task, from_preset
+from pal.methods.basis import Basis, fit_normal
 
 PAL = "PAL: Pluralistic Alignment (Chen et al., 2024)"
 
@@ -45,22 +44,15 @@ PAL_OURS = Method(
 )
 
 
-HEAD = {"hidden_layers": 0, "bias": False, "latent": 8, "K": 1}
-FIT = {
-    "population": "gaussian",
-    "learning_rate": 0.02,
-    "weights_learning_rate": 0.1,
-    "epochs": 60,
-    "batch_size": 4096,
-    "validate_every": 5,
-    "best_by": "loss",
-}
+DESCENT = {"learning_rate": 0.02, "epochs": 60, "batch_size": 4096, "validate_every": 5, "best_by": "loss"}
 
 
 def learn_ideal_points(task: Task) -> Learned:
     """Fit metric and points together, then the normal population that the points come from."""
     inputs = "prompt_and_response" if task.has_prompts else "response"
-    learned = task.fit(*preset("ours", "point", head={**HEAD, "inputs": inputs}, fit=FIT))
+    head = {"hidden_layers": 0, "bias": False, "latent": 8, "K": 1, "inputs": inputs}
+    fit = {**DESCENT, "population": "gaussian", "weights_learning_rate": 0.1}
+    learned = task.fit(*preset("ours", "point", head=head, fit=fit))
     fitted = learned.fitted
     with torch.no_grad():
         states, population = fit_normal(fitted.head, fitted.states, task.embeddings, task.train)
@@ -76,9 +68,6 @@ IDEAL_POINT = Method(
     "are inferred with the seen people's as a normal prior.",
     learn_ideal_points,
 )
-
-
-DESCENT = {"learning_rate": 0.02, "epochs": 60, "batch_size": 4096, "validate_every": 5, "best_by": "loss"}
 
 
 def learn_micro(task: Task) -> Learned:
@@ -114,7 +103,6 @@ GPM = Method(
 )
 
 
-MOST_DIRECTIONS = 32  # of differences
 LINEAR = "On the leading directions of frozen embeddings, in place of a fine-tuned language model. "
 PRIOR = (
     "New people's weights are inferred with the seen people's as the prior, in place of a fit without one."
@@ -122,69 +110,45 @@ PRIOR = (
 NORMAL = PRIOR + " The prior is normal, fitted by EM."
 
 
-def learn(basis: Basis, K: Callable[[Task], int] = lambda task: task.K) -> Callable[[Task], Learned]:
-    """Learning of a basis; `K` gives its size for a task."""
-
-    def of_task(task: Task) -> Learned:
-        fitted = fit_basis(
-            basis,
-            task.embeddings,
-            task.train,
-            n_users=task.n_users,
-            K=K(task),
-            val=task.val,
-            seed=task.seed,
-            progress=task.progress,
-        )
-        # Weights of seen people are the belief about them where this has a prior of its own.
-        free = basis.weights == "free"
-        config = FitConfig(
-            objective="marginal" if free else "pal", population="gaussian" if free else "points"
-        )
-        return Learned(fitted, config)
-
-    return of_task
-
-
 LORE = Method(
     "basis of rewards, weights on the simplex",
     "LoRe (Bose et al., 2025)",
     LINEAR + PRIOR,
-    learn(Basis("simplex")),
+    Basis("simplex").learn,
     prototypes=True,
 )
 RFM = Method(
     "reward features, free weights",
     "Reward-feature models (Barreto et al., 2025)",
     LINEAR + NORMAL,
-    learn(Basis("free")),
+    Basis("free").learn,
     prototypes=True,
 )
 DRM = Method(
     "principal directions of what was chosen over what",
     "Decomposed reward models (Luo et al., 2025)",
     LINEAR + NORMAL,
-    learn(Basis("free", rewards="differences"), K=lambda task: MOST_DIRECTIONS),
+    Basis("free", rewards="differences", size=32).learn,
 )
 MAXMIN = Method(
     "each person in one of K groups, a reward a group",
     "MaxMin-RLHF (Chakraborty et al., 2024)",
     LINEAR
     + "Groups are soft in the first half of the fit. Of the policy for the worst group nothing is fitted.",
-    learn(Basis("clusters")),
+    Basis("clusters").learn,
     prototypes=True,
 )
 P_RLHF_INDIVIDUAL = Method(
     "a shared reward and each person's own offset",
     "P-RLHF, individual preferences (Li et al., 2024)",
     LINEAR + NORMAL,
-    learn(Basis("free", rewards="all", shared=True, generic=0.5)),
+    Basis("free", rewards="all", shared=True, generic=0.5).learn,
 )
 P_RLHF_CLUSTER = Method(
     "a shared reward and a mix of K offsets",
     "P-RLHF, cluster-based preferences (Li et al., 2024)",
     LINEAR + PRIOR,
-    learn(Basis("simplex", shared=True, generic=0.5)),
+    Basis("simplex", shared=True, generic=0.5).learn,
     prototypes=True,
 )
 MRM = Method(
@@ -193,6 +157,6 @@ MRM = Method(
     LINEAR
     + "The worse half of people weighs twice. Weights start from a normal prior whose mean is learned, in "
     "place of a few steps of descent.",
-    learn(Basis("free", worst_half=1.0)),
+    Basis("free", worst_half=1.0).learn,
     prototypes=True,
 )

@@ -4,16 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pal.config import FitConfig, HeadConfig
-from pal.fitting.basis import RATE, STEPS, WIDE, Answers, as_linear
-from pal.fitting.trainer import Fitted, check_finite
+from pal.config import FitConfig
+from pal.fitting.trainer import Fitted
 from pal.methods.base import Learned, Method, Task
+from pal.methods.basis import RATE, Answers, as_linear, descend, read_wide
 from pal.models.base import expected_loss, logistic, weighted_mean
-from pal.models.linear import LinearModel
 from pal.users.amortised import Amortised
 
 STATE, HIDDEN = 8, 32
-EVERY = 10  # steps between validations
 KEPT = 0.5  # share of answers that the network reads in a step, so that it learns to do with few
 
 
@@ -42,54 +40,34 @@ class _Vpl(nn.Module):
     ) -> tuple[Float[Tensor, "users free"], Float[Tensor, "users free"]]:
         """Means and log variances of users, of whose answers those are read that `kept` weighs."""
         population, of = self.population(), answers.of
-        read = population.read(turned)
-        if of.label is not None:
-            read = of.label[:, None] * read + (1 - of.label[:, None]) * population.read(-turned)
-        read = torch.cat([read, torch.ones_like(read[:, :1])], 1) * (kept * answers.weight)[:, None]
+        read = population.read(turned, of.label, kept * answers.weight)
         return population.belief(read.new_zeros(n_users, HIDDEN + 1).index_add(0, of.user, read))
 
 
 def learn_vpl(task: Task) -> Learned:
     """Descend on the evidence lower bound; the step that predicts the validation answers best is kept."""
-    inputs = "products" if task.has_prompts else "response"
-    config = HeadConfig(model="linear", K=1, latent=WIDE, inputs=inputs)
-    wide = LinearModel.from_comparisons(config, task.embeddings, task.train)
-    answers = Answers.read(wide, task.embeddings, task.train)
-    held = Answers.read(wide, task.embeddings, task.val) if task.val is not None and len(task.val) else None
+    wide, answers, held = read_wide(task)
     generator = torch.Generator().manual_seed(task.seed)
     net, total = _Vpl(answers.features.shape[1], generator), float(answers.weight.sum())
-    optimiser = torch.optim.Adam(net.parameters(), lr=RATE / 5, weight_decay=1e-4)
+    everything = torch.ones_like(answers.of.sign)
 
     def loss(of: Answers, turned: Tensor, states: Tensor) -> Tensor:
         margin = (turned[:, :-1] * states[of.of.user]).sum(1) + turned[:, -1]
         return weighted_mean(expected_loss(logistic, margin, of.of.label), of.weight)
 
-    history: list[dict[str, float]] = []
-    best, best_state = None, {name: value.clone() for name, value in net.state_dict().items()}
-    everything = torch.ones_like(answers.of.sign)
-    for step in range(1, STEPS + 1):
+    def bound(done: float) -> Tensor:
         turned = net.turned(answers)
         kept = (torch.rand(len(everything), generator=generator) < KEPT).float()
         mean, log_variance = net.belief(answers, turned, task.n_users, kept)
         noise = torch.randn(mean.shape, generator=generator)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() / total
-        bound = loss(answers, turned, mean + noise * (log_variance / 2).exp()) + divergence
-        optimiser.zero_grad()
-        bound.backward()
-        optimiser.step()
-        if step % EVERY:
-            continue
-        history.append({"epoch": float(step), "loss": check_finite(bound.item(), step)})
-        if task.progress is not None:
-            task.progress(step, bound.item())
-        score = -step
-        if held is not None:
-            with torch.no_grad():
-                states = net.belief(answers, net.turned(answers), task.n_users, everything)[0]
-                score = history[-1]["val_loss"] = loss(held, net.turned(held), states).item()
-        if best is None or score < best:
-            best, best_state = score, {name: value.clone() for name, value in net.state_dict().items()}
-    net.load_state_dict(best_state)
+        return loss(answers, turned, mean + noise * (log_variance / 2).exp()) + divergence
+
+    def held_out_loss() -> float:
+        states = net.belief(answers, net.turned(answers), task.n_users, everything)[0]
+        return loss(held, net.turned(held), states).item()
+
+    history = descend(net, bound, held and held_out_loss, task, rate=RATE / 5, weight_decay=1e-4)
     with torch.no_grad():
         model = as_linear(wide, net.rewards.T, net.shared, task.embeddings)
         mean, _ = net.belief(answers, net.turned(answers), task.n_users, everything)

@@ -4,31 +4,26 @@ The prior is a standard normal. Each answer is read alone, what was read is adde
 and spread of a normal belief (VPL: Poddar et al., 2024; sums over a set: Zaheer et al., 2017). In place of
 working out a posterior the network predicts it, as well as it was trained to.
 
-Shapes used in this module:
-    n         comparisons
-    users     users
-    hidden    width of the network
-    state     numbers of a user's state; the last is 1 for everyone
-    evidence  hidden, and how many answers there were
+Shapes: n comparisons, users, hidden width of the network, numbers of a state (the last is 1 for everyone),
+evidence (hidden, and how many answers there were), free (all numbers of a state but the last).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
 from pal.models.base import PreferenceModel, feature_blocks
-from pal.users.gaussian import GaussianPosterior, certain, expected_probability
-from pal.users.population import Population
+from pal.users.gaussian import GaussianPosterior, NormalPopulation
 
 
 @dataclass(frozen=True)
-class Amortised(Population):
+class Amortised(NormalPopulation):
     """The network's two layers; the second gives a mean and a log variance for each number but the last.
 
     Args:
@@ -38,6 +33,7 @@ class Amortised(Population):
 
     name = "amortised"
     evidence_name = "what_was_read"
+    residual: ClassVar[float] = 0.0
 
     reads: Tensor
     says: Tensor
@@ -48,23 +44,15 @@ class Amortised(Population):
         raise PalError("population must be points or gaussian, got amortised; the method vpl fits that one")
 
     @override
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Amortised":
-        return cls(tensors["reads"], tensors["says"])
-
-    @override
-    def tensors(self) -> dict[str, Tensor]:
-        return {"reads": self.reads, "says": self.says}
-
-    @override
     def check(self, model: PreferenceModel) -> None:
         D, hidden = model.state_dim, len(self.reads)
         shapes = {"reads": (hidden, D + 1), "says": (2 * (D - 1), hidden + 1)}
-        for name, shape in shapes.items():
-            if tuple(self.tensors()[name].shape) != shape:
-                raise PalError(f"population.{name} must be a matrix of {shape}, got another; fit again")
-        if not model.linear:
-            raise PalError("population must be points where margins are not linear in the state")
+        for name, tensor in self.tensors().items():
+            if tuple(tensor.shape) != shapes[name]:
+                raise PalError(
+                    f"population.{name} must be a matrix of {shapes[name]}, got another; fit again"
+                )
+        super().check(model)
 
     @override
     @property
@@ -81,9 +69,21 @@ class Amortised(Population):
     def evidence_size(self) -> int:
         return len(self.reads) + 1
 
-    def read(self, turned: Float[Tensor, "n state"]) -> Float[Tensor, "n hidden"]:
-        """What the network reads of questions that are turned so that the chosen response is the first."""
-        return torch.relu(turned @ self.reads[:, :-1].T + self.reads[:, -1])
+    def read(
+        self,
+        turned: Float[Tensor, "n state"],
+        label: Float[Tensor, " n"] | None,
+        weight: Float[Tensor, " n"],
+    ) -> Float[Tensor, "n evidence"]:
+        """What the network reads of answers, whose features are turned to the chosen response."""
+
+        def layer(x: Float[Tensor, "n state"]) -> Float[Tensor, "n hidden"]:
+            return torch.relu(x @ self.reads[:, :-1].T + self.reads[:, -1])
+
+        read = layer(turned)
+        if label is not None:
+            read = label[:, None] * read + (1 - label[:, None]) * layer(-turned)
+        return torch.cat([read, torch.ones_like(read[:, :1])], 1) * weight[:, None]
 
     @override
     def evidence(
@@ -96,12 +96,8 @@ class Amortised(Population):
         blocks = [torch.zeros(0, self.evidence_size)]
         for block, features, row in feature_blocks(model, embeddings, comparisons):
             turned = features.index_select(0, row) * block.sign[:, None]
-            read = self.read(turned)
-            if block.label is not None:
-                label = block.label[:, None]
-                read = label * read + (1 - label) * self.read(-turned)
             weight = torch.ones_like(block.sign) if block.weight is None else block.weight
-            blocks.append(torch.cat([read, torch.ones_like(read[:, :1])], 1) * weight[:, None])
+            blocks.append(self.read(turned, block.label, weight))
         return torch.cat(blocks)
 
     def belief(
@@ -121,18 +117,3 @@ class Amortised(Population):
         root = torch.cat([torch.ones_like(self.mean[:-1]), torch.zeros(1)]).diag().to(mean)
         chol = torch.cat([(-log_variance / 2).exp(), one], -1).diag_embed()
         return GaussianPosterior(torch.cat([mean, one], -1), root, chol)
-
-    @override
-    def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
-        return certain(state)
-
-    @override
-    def probability(
-        self,
-        model: PreferenceModel,
-        features: Float[Tensor, "n features"],
-        user: Int[Tensor, " n"],
-        posterior: GaussianPosterior,  # type: ignore[override]
-        loss: str = "logistic",
-    ) -> Float[Tensor, " n"]:
-        return expected_probability(features, user, posterior)

@@ -8,10 +8,7 @@ where the margin is foretold from the person's other answers. What one person's 
 in from everyone's: lapses have a beta prior and log decisions a normal one, both learned by EM (empirical
 Bayes).
 
-Shapes used in this module:
-    n        answers
-    users    users
-    values   values of the lapse, or of the decision, that are tried
+Shapes: n answers, users, values of the lapse, or of the decision, that are tried.
 """
 
 from dataclasses import replace
@@ -63,24 +60,17 @@ def care_of(
     n_users: int,
     loss: str = "logistic",
 ) -> Care:
-    """How people answered, as far as their answers foretell each other; ties tell nothing.
+    """How people answered, as far as all their answers foretell each other; ties tell nothing.
 
-    Args:
-        model: A model in evaluation mode.
-        population: Its population.
-        embeddings: What the comparisons point into.
-        comparisons: All answers of the people.
-        n_users: Users.
-        loss: The loss that the model was fitted with.
+    The model is in evaluation mode, and was fitted with `loss`.
     """
     if comparisons.label is not None:
         comparisons = comparisons[(comparisons.label != 0.5).nonzero()[:, 0]]
     care, sincere = None, torch.ones(len(comparisons))
     for _ in range(PASSES):
         given = sincere if comparisons.weight is None else sincere * comparisons.weight
-        margin = _foretold(
-            model, population, embeddings, replace(comparisons, weight=given), n_users=n_users, loss=loss
-        )
+        weighted = replace(comparisons, weight=given)
+        margin = _foretold(model, population, embeddings, weighted, n_users, loss)
         care = estimate_care(margin, comparisons.user, n_users=n_users, weight=comparisons.weight)
         # What was probably given at random is not to tell of the person's taste.
         lapse, decision = care.lapse[comparisons.user], care.decision[comparisons.user]
@@ -94,7 +84,6 @@ def _foretold(
     population: Population,
     embeddings: Embeddings,
     comparisons: Comparisons,
-    *,
     n_users: int,
     loss: str,
 ) -> Float[Tensor, " n"]:
@@ -136,11 +125,7 @@ def estimate_care(
 ) -> Care:
     """Each person's lapse and decision, with priors learned from all.
 
-    Args:
-        margins: Log odds of what was chosen, foretold without the answer itself.
-        user: Whose answers they are.
-        n_users: Users.
-        weight: As how many answers each counts; None: as one.
+    `margins` are the log odds of what was chosen, foretold without the answer itself.
     """
     chance = torch.sigmoid(margins.double()[:, None] * DECISIONS).clamp_min(LEAST)
     given = torch.ones_like(chance[:, :1]) if weight is None else weight.double()[:, None]

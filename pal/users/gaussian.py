@@ -6,17 +6,12 @@ answers. Evidence is the natural parameters of the answers, eta and Lambda: they
 Within one set Laplace's approximation is taken at the set's own mode, residuals shared; sets that are added
 later are treated as independent of it.
 
-Shapes used in this module:
-    n         comparisons
-    users     users
-    most      comparisons of the user with the most
-    units     what a user's answers are about: items, or margins
-    state     numbers of a user's state
-    read      what is kept of a comparison until it is combined with the user's others
-    evidence  state, and the upper triangle of a (state, state) matrix
+Shapes: n comparisons, users, most (comparisons of the user with the most), units (what a user's answers are
+about: items, or margins), read (what is kept of a comparison until it is combined with the user's others),
+evidence (numbers of a state, and the upper triangle of their matrix).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -96,11 +91,40 @@ class GaussianPosterior(Posterior):
         return self.mean.new_full((*self.mean.shape[:-1], SAMPLES), 1 / SAMPLES)
 
 
-def certain(state: Float[Tensor, " state"]) -> GaussianPosterior:
-    """The belief about someone whose state is known, as a table of one."""
-    exact = state.double()
-    eye = torch.eye(len(exact)).to(exact)
-    return GaussianPosterior(exact[None], 0 * eye, eye[None])
+class NormalPopulation(Population):
+    """A population whose beliefs are normal, for models whose margins are linear in the state."""
+
+    residual: Tensor | float  # variance of a person's own liking for an item beyond the state
+
+    @override
+    def check(self, model: PreferenceModel) -> None:
+        if not model.linear:
+            raise PalError("population must be points where margins are not linear in the state")
+
+    @override
+    def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
+        exact = state.double()
+        eye = torch.eye(len(exact)).to(exact)
+        return GaussianPosterior(exact[None], 0 * eye, eye[None])
+
+    @override
+    def probability(
+        self,
+        model: PreferenceModel,
+        features: Float[Tensor, "n state"],
+        user: Int[Tensor, " n"],
+        posterior: GaussianPosterior,
+        loss: str = "logistic",
+    ) -> Float[Tensor, " n"]:
+        """MacKay's (1992) approximation: the mean margin, drawn towards 0 by its variance."""
+        exact = features.to(posterior.mean)
+        mean = (exact * posterior.mean.index_select(0, user)).sum(1)
+        variances = [
+            torch.einsum("ni,nij,nj->n", exact[rows], posterior.covariance[user[rows]], exact[rows])
+            for rows in torch.arange(len(user), device=user.device).split(1024)
+        ]
+        variance = torch.cat([mean[:0], *variances]) + 2 * float(self.residual)
+        return torch.sigmoid(mean / (1 + torch.pi * variance / 8).sqrt())
 
 
 class Laplace(NamedTuple):
@@ -172,7 +196,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Gaussian(Population):
+class Gaussian(NormalPopulation):
     """States are normal.
 
     Args:
@@ -204,14 +228,8 @@ class Gaussian(Population):
         return cls(exact.mean(0).float(), covariance.float(), torch.zeros(1))
 
     @override
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Gaussian":
-        return cls(**tensors)
-
-    @override
     def tensors(self) -> dict[str, Tensor]:
-        found = {"centre": self.centre, "covariance": self.covariance, "residual": self.residual}
-        return {**found, "ties": self.ties} if float(self.ties) else found
+        return {name: x for name, x in super().tensors().items() if name != "ties" or float(x)}
 
     @override
     def check(self, model: PreferenceModel) -> None:
@@ -221,12 +239,10 @@ class Gaussian(Population):
             raise PalError(f"population.covariance must be a symmetric ({D}, {D}) matrix, got another")
         if bool((torch.linalg.eigvalsh(self.covariance.double()) < -1e-4).any()):
             raise PalError("population.covariance must have no negative eigenvalue, got one; fit again")
-        if tuple(self.residual.shape) != (1,) or not float(self.residual) >= 0:
-            raise PalError("population.residual must be one number of at least 0, got another; fit again")
-        if tuple(self.ties.shape) != (1,) or not float(self.ties) >= 0:
-            raise PalError("population.ties must be one number of at least 0, got another; fit again")
-        if not model.linear:
-            raise PalError("population must be points where margins are not linear in the state")
+        for name, number in (("residual", self.residual), ("ties", self.ties)):
+            if tuple(number.shape) != (1,) or not float(number) >= 0:
+                raise PalError(f"population.{name} must be one number of at least 0, got another; fit again")
+        super().check(model)
 
     @override
     @property
@@ -323,21 +339,6 @@ class Gaussian(Population):
         return laplace(answers, answers.features @ centre, K, ties=float(self.ties))
 
     @override
-    def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
-        return certain(state)
-
-    @override
-    def probability(
-        self,
-        model: PreferenceModel,
-        features: Float[Tensor, "n features"],
-        user: Int[Tensor, " n"],
-        posterior: GaussianPosterior,  # type: ignore[override]
-        loss: str = "logistic",
-    ) -> Float[Tensor, " n"]:
-        return expected_probability(features, user, posterior, self.residual)
-
-    @override
     @staticmethod
     def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
         return True  # sets of answers do not tell which answers were in them
@@ -351,23 +352,6 @@ def natural_parameters(
     matrix = evidence.new_zeros(*evidence.shape[:-1], n, n)
     matrix[..., upper[0], upper[1]] = evidence[..., n:]
     return evidence[..., :n], matrix + matrix.triu(1).mT
-
-
-def expected_probability(
-    features: Float[Tensor, "n state"],
-    user: Int[Tensor, " n"],
-    posterior: GaussianPosterior,
-    residual: Float[Tensor, "1"] | float = 0.0,
-) -> Float[Tensor, " n"]:
-    """MacKay's (1992) approximation: the mean margin, drawn towards 0 by its variance."""
-    exact = features.to(posterior.mean)
-    mean = (exact * posterior.mean.index_select(0, user)).sum(1)
-    variances = [
-        torch.einsum("ni,nij,nj->n", exact[rows], posterior.covariance[user[rows]], exact[rows])
-        for rows in torch.arange(len(user), device=user.device).split(1024)
-    ]
-    variance = torch.cat([mean[:0], *variances]) + 2 * float(residual)
-    return torch.sigmoid(mean / (1 + torch.pi * variance / 8).sqrt())
 
 
 def side_by_side(

@@ -5,16 +5,9 @@ exact. With no prior a user's state is the likeliest: the few-shot step of PAL's
 linear in weights of prototypes that is a convex problem, solved exactly (`solve_weights`); elsewhere (a
 cosine, a distance that is not squared, a hinge) L-BFGS lowers the sum of all users' losses from even weights.
 
-Shapes used in this module:
-    n         comparisons
-    users     users
-    points    points of the prior
-    state     numbers of a user's state
-    K         prototypes
-    features  numbers kept per question
+Shapes: n comparisons, users, points of the prior, K prototypes, features kept per question.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,15 +64,6 @@ class Points(Population):
         if bool((states >= 0).all()) and bool(((exact.sum(1) - 1).abs() < 1e-4).all()):
             points = points / points.sum(1, keepdim=True)  # shares in float32 do not quite sum to 1
         return cls(points.float(), (count / count.sum()).float())
-
-    @override
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Points":
-        return cls(tensors["points"], tensors["mass"])
-
-    @override
-    def tensors(self) -> dict[str, Tensor]:
-        return {"points": self.points, "mass": self.mass}
 
     @override
     def coarsened(self, n_users: int, fewest: int) -> "Points":
@@ -175,23 +159,21 @@ def solve_weights(
     tolerance: float = 1e-5,
     max_rounds: int = 200,
 ) -> tuple[Float[Tensor, "users K"], Float[Tensor, " users"]]:
-    """Maximum-likelihood weights on the simplex, where margins are linear in them; all users at once.
+    """Maximum-likelihood weights on the simplex for margins linear in them, and each user's KKT residual.
 
     Minimises the mean of log(1 + exp(-margins @ w)) per user over w >= 0, sum w = 1 by a primal-dual
     interior-point method (Waechter and Biegler 2006, section 2): Newton steps, a K x K system per user, cut
     back until the barrier function falls, and a barrier that is lowered once it is minimised. A user's
-    weights do not depend on which others are solved for beside.
+    weights do not depend on which others are solved for beside. The residual is the largest move that a
+    projected unit gradient step makes.
 
     Args:
         margins: Each comparison's margin in favour of the chosen response at each prototype
             (`PrototypeModel.prototype_margins` times the sign).
-        user: Whose comparison it is, from 0 to `n_users` - 1.
+        user: Whose comparison it is.
         n_users: Users to solve for; one without comparisons gets even weights.
         tolerance: Largest KKT residual to stop at.
         max_rounds: Newton steps at most.
-
-    Returns:
-        Weights, and each user's KKT residual: the largest move that a projected unit gradient step makes.
 
     Raises:
         PalError: If a margin is not finite.
@@ -292,13 +274,7 @@ def free_weights(
 ) -> Float[Tensor, "users state"]:
     """The weights under which each user's answers have the least mean loss; even ones without answers.
 
-    Args:
-        model: A model in evaluation mode, whose states are weights of prototypes.
-        features: Of each comparison's question.
-        sign: +1 where the question's first response was chosen, else -1.
-        user: Whose comparison it is, from 0 to `n_users` - 1.
-        n_users: Users to locate.
-        loss: The loss that the model was fitted with.
+    `features` are of each comparison's question; `sign` is 1 where its first response was chosen, else -1.
     """
     if model.linear and loss == "logistic":
         margins = model.prototype_margins(features) * sign[:, None]

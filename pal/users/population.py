@@ -3,17 +3,12 @@
 A population is fitted to the seen users' states. It turns each answer of a person into numbers that add up
 over answers (`evidence`), and their sum into a belief about the person's state (`posterior`).
 
-Shapes used in this module:
-    n         comparisons
-    users     users to locate
-    points    weighted states that stand for a distribution
-    state     numbers of a user's state
-    evidence  numbers kept of a person's answers
+Shapes: n comparisons, users to locate, points (weighted states that stand for a distribution).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import ClassVar
 
@@ -70,8 +65,8 @@ class Posterior:
 class Population(ABC):
     """Where users' states lie, and how answers move the belief about one user's state.
 
-    `evidence` adds up over a person's answers, whatever the population: log-likelihoods on points, or the
-    natural parameters of a Gaussian. Zeros stand for no answers.
+    A subclass is a dataclass of tensors. `evidence` adds up over a person's answers, whatever the population:
+    log-likelihoods on points, or the natural parameters of a Gaussian. Zeros stand for no answers.
     """
 
     name: ClassVar[str]  # its name in POPULATIONS
@@ -88,13 +83,14 @@ class Population(ABC):
         """
 
     @classmethod
-    @abstractmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Population":
-        """The population that `tensors` describes."""
+        """The population that `tensors` describes; KeyError names one that is missing."""
+        names = [field.name for field in fields(cls) if field.name in tensors or field.default is MISSING]
+        return cls(**{name: tensors[name] for name in names})
 
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the population, by the name it is saved under."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def coarsened(self, n_users: int, fewest: int) -> "Population":
         """A population in which nothing stands for fewer users than `fewest`, to be shared; here, itself."""
@@ -133,12 +129,8 @@ class Population(ABC):
     ) -> Float[Tensor, "n read"]:
         """What each comparison says about its user's state, in numbers that `total` combines.
 
-        Args:
-            model: A model in evaluation mode.
-            embeddings: What the comparisons' questions point into.
-            comparisons: Answers of users to locate; one of weight 2 counts as two.
-            loss: The loss that the model was fitted with; minus a hinge loss serves as a
-                pseudo-log-likelihood.
+        The model is in evaluation mode; an answer of weight 2 counts as two. Minus a hinge `loss`, with which
+        the model was fitted, serves as a pseudo-log-likelihood.
         """
 
     def total(
@@ -169,26 +161,15 @@ class Population(ABC):
         posterior: Posterior,
         loss: str = "logistic",
     ) -> Float[Tensor, " n"]:
-        """P(a question's first response is preferred), averaged over the belief about each aligned user.
-
-        Args:
-            model: A model in evaluation mode.
-            features: Of each question.
-            user: Row of `posterior`.
-            posterior: Beliefs about users.
-            loss: The loss that the model was fitted with.
-        """
+        """P(a question's first response is preferred), averaged over `posterior` of its row in `user`."""
         chances = preference_probability(model.margins_at(features, posterior.states.to(features)), loss)
         return (chances * posterior.masses.index_select(0, user).to(chances)).sum(1)
 
     @staticmethod
     def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
-        """Whether this can be what is left of a person's evidence.
+        """Whether this can be what is left of a person's evidence, and so many comparisons.
 
-        Args:
-            evidence: What is left after answers were taken away.
-            comparisons: Comparisons that are left.
-            before: Comparisons before, whose numbers may differ by rounding from those taken away.
+        The numbers of the comparisons `before` may differ by rounding from those that were taken away.
         """
         return comparisons > 0 or float(evidence.abs().max()) <= SLACK * max(1, before)
 
@@ -224,7 +205,9 @@ def adapt(
     n_users: int,
     config: FitConfig | None = None,
 ) -> Float[Tensor, "users state"]:
-    """Locate new users by their comparisons; model and population stay as they are.
+    """Posterior mean states of new users, from their comparisons; model and population stay as they are.
+
+    That of a user without comparisons is the population's mean.
 
     Args:
         model: A model in evaluation mode.
@@ -236,9 +219,6 @@ def adapt(
 
     Raises:
         PalError: If a row number points outside its table.
-
-    Returns:
-        Posterior mean states; that of a user without comparisons is the population's mean.
     """
     comparisons.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
     loss = "logistic" if config is None else config.loss

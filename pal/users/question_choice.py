@@ -4,12 +4,8 @@ The information that an answer is expected to bring is the entropy of the predic
 entropy given the user's state, H(mean p) - mean H(p), with p the probability of an answer at each state that
 the user may have.
 
-Shapes used in this module:
-    q         candidate questions
-    points    states that the user may have
-    outcomes  joint answers to the questions chosen so far: two to their number
-    users     people asked
-    rounds    questions asked of each, one after another
+Shapes: q candidate questions, points (states that the user may have), outcomes (joint answers to the
+questions chosen so far: two to their number), users who are asked, rounds of questions to each.
 """
 
 from typing import NamedTuple
@@ -76,18 +72,10 @@ def rank_questions(
 def choose_together(
     probability: Float[Tensor, "q points"], masses: Float[Tensor, " points"], n: int
 ) -> list[RankedQuestion]:
-    """A set of questions to ask at once, chosen greedily by the information that each adds, exactly.
+    """A set of `n` questions to ask at once, chosen greedily by the information that each adds, exactly.
 
     Two questions that ask the same tell hardly more than one. The information of a set is submodular, so this
-    greedy choice is within a factor 1 - 1/e of the best set (Nemhauser et al. 1978).
-
-    Args:
-        probability: P(first is preferred) at each state.
-        masses: Share of belief at each state; sums to 1.
-        n: Questions to choose, at most 10; all where there are fewer.
-
-    Raises:
-        PalError: If more are wanted.
+    greedy choice is within a factor 1 - 1/e of the best set (Nemhauser et al. 1978). `n` is at most 10.
     """
     if not 1 <= n <= MOST_TOGETHER:
         raise PalError(f"n must be 1 to {MOST_TOGETHER} for questions asked together, got {n}")

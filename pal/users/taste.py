@@ -4,11 +4,6 @@ Evidence adds up over answers: one answer more is a sum, two histories merge by 
 answer is a difference. Numbers are held as multiples of 2^-24, whose sums floating point does not round, so
 that tastes add up exactly in any order. The evidence of one answer depends by rounding, about 1e-6 nats, on
 the answers that it is computed with: of one that is computed anew to be forgotten no more than this is left.
-
-Shapes used in this module:
-    n         comparisons
-    evidence  numbers of evidence, such as log-likelihoods at the points of a prior
-    state     numbers of a user's state
 """
 
 import json
@@ -132,25 +127,14 @@ class Taste:
 
     def to_json(self) -> str:
         """One line of JSON of about 1 KB; nothing in it names the person or what was compared."""
-        about = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": self.model,
-            "comparisons": self.comparisons,
-            "unit": "2^-24 nats",
-            registered(POPULATIONS, self.kind).evidence_name: [
-                round(value / UNIT) for value in self.evidence
-            ],
-        }
+        about = {"format": FORMAT, "version": VERSION, "model": self.model, "comparisons": self.comparisons}
+        name = registered(POPULATIONS, self.kind).evidence_name
+        about |= {"unit": "2^-24 nats", name: [round(value / UNIT) for value in self.evidence]}
         return json.dumps(about, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes, model: FittedModel | None = None) -> "Taste":
-        """What `to_json` wrote, the same to the last bit.
-
-        Args:
-            text: The JSON.
-            model: Its model, without which it can be merged and scored with, but shows no state.
+        """What `to_json` wrote, the same to the last bit; without its model it shows no state.
 
         Raises:
             PalError: If it is no taste, from a newer version, or made for another model.

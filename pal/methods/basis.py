@@ -5,15 +5,12 @@
 on the leading directions of the embeddings. Most peers of this project are such a basis with one constraint
 or another on r, v and w; what is fitted is a `LinearModel`, so that all else works as with any other.
 
-Shapes used in this module:
-    n          comparisons
-    q          distinct questions
-    wide       leading directions that the basis reads
-    users      users
-    K          rewards of the basis
-    state      K, and the factor of the shared reward, which is 1
+Shapes: n comparisons, q distinct questions, wide (leading directions that the basis reads), users, K rewards
+of the basis, state (K, and the factor of the shared reward, which is 1).
 """
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
-from pal.config import HeadConfig
-from pal.fitting.trainer import Fitted, Progress, check_finite
+from pal.config import FitConfig, HeadConfig
+from pal.fitting.trainer import Fitted, check_finite
+from pal.methods.base import Learned, Task
 from pal.models.base import PreferenceModel, expected_loss, logistic, weighted_mean
 from pal.models.linear import LinearModel
 from pal.users.gaussian import Gaussian, shrunk
@@ -46,6 +44,7 @@ class Basis:
         shared: Whether there is a reward r beside the basis, with weight 1 for everyone.
         generic: Share of the loss of r alone, as for someone of whom nothing is known, in [0, 1).
         worst_half: How much more the half of the users counts whose loss is the greater, at least 0.
+        size: Rewards; None for the task's K. Not read where these are all directions.
     """
 
     weights: Literal["simplex", "free", "clusters"]
@@ -53,64 +52,84 @@ class Basis:
     shared: bool = False
     generic: float = 0.0
     worst_half: float = 0.0
+    size: int | None = None
+
+    def learn(self, task: Task) -> Learned:
+        """Fit rewards and weights together; the step that predicts validation answers best is kept."""
+        wide, answers, held = read_wide(task)
+        generator = torch.Generator().manual_seed(task.seed)
+        fit = _Fit(self, answers, task.n_users, self.size or task.K, generator)
+        # Clusters are hard in the second half alone.
+        history = descend(
+            fit,
+            lambda done: fit.loss(answers, done),
+            held and (lambda: fit.held_out_loss(held)),
+            task,
+            rate=RATE,
+            kept_from=STEPS // 2 if self.weights == "clusters" else 0,
+        )
+        with torch.no_grad():
+            model = as_linear(wide, fit.rewards, fit.shared, task.embeddings)
+            states = torch.cat([fit.states(), torch.ones(task.n_users, 1)], 1)
+            if self.weights == "free":
+                # Weights of seen people are the belief about them, as this has a prior of its own.
+                states, population = fit_normal(model, states, task.embeddings, task.train)
+                config = FitConfig(objective="marginal", population="gaussian")
+            else:
+                population, config = (
+                    Points.from_states(states),
+                    FitConfig(objective="pal", population="points"),
+                )
+        return Learned(Fitted(model, states, history[-1]["loss"], history, population), config)
 
 
-def fit_basis(
-    basis: Basis,
-    embeddings: Embeddings,
-    train: Comparisons,
-    *,
-    n_users: int,
-    K: int,
-    val: Comparisons | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Fitted:
-    """Fit rewards and weights together; the step that predicts the validation comparisons best is kept.
-
-    Args:
-        basis: Its constraints.
-        embeddings: Frozen-encoder outputs that the comparisons point into.
-        train: Comparisons of the seen users.
-        n_users: Seen users.
-        K: Rewards of the basis; not read where these are all directions.
-        val: Comparisons of the same users; None keeps the last step.
-        seed: Draws the start.
-        progress: Called at each validation with its step and the training loss.
-    """
-    inputs = "products" if embeddings.prompts.shape[1] else "response"
+def read_wide(task: Task) -> tuple[LinearModel, "Answers", "Answers | None"]:
+    """A linear model of the leading directions, and training and validation comparisons as it reads them."""
+    inputs = "products" if task.has_prompts else "response"
     config = HeadConfig(model="linear", K=1, latent=WIDE, inputs=inputs)
-    wide = LinearModel.from_comparisons(config, embeddings, train)
-    answers = Answers.read(wide, embeddings, train)
-    held = Answers.read(wide, embeddings, val) if val is not None and len(val) else None
-    fit = _Fit(basis, answers, n_users, K, torch.Generator().manual_seed(seed))
-    optimiser = torch.optim.Adam([p for p in fit.parameters() if p.requires_grad], lr=RATE)
+    wide = LinearModel.from_comparisons(config, task.embeddings, task.train)
+    held = Answers.read(wide, task.embeddings, task.val) if task.val is not None and len(task.val) else None
+    return wide, Answers.read(wide, task.embeddings, task.train), held
+
+
+def descend(
+    net: nn.Module,
+    loss: Callable[[float], Tensor],
+    held_out_loss: Callable[[], float] | None,
+    task: Task,
+    *,
+    rate: float,
+    weight_decay: float = 0.0,
+    kept_from: int = 0,
+) -> list[dict[str, float]]:
+    """Descend by Adam; the validation of the least held-out loss is kept, or else the last.
+
+    `loss` is given the share of the run that is over; validations before step `kept_from` are not kept.
+    Returns the validations, as in `Fitted.history`.
+    """
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=rate, weight_decay=weight_decay)
     history: list[dict[str, float]] = []
-    best, kept = None, fit.state_dict()
+    best, kept = None, net.state_dict()
     for step in range(1, STEPS + 1):
-        loss = fit.loss(answers, step / STEPS)
+        now = loss(step / STEPS)
         optimiser.zero_grad()
-        loss.backward()
+        now.backward()
         optimiser.step()
         if step % EVERY:
             continue
-        history.append({"epoch": float(step), "loss": check_finite(loss.item(), step)})
-        if progress is not None:
-            progress(step, loss.item())
-        if held is not None:
-            history[-1]["val_loss"] = fit.held_out_loss(held)
-        score = history[-1].get("val_loss", -step)
-        # Clusters are hard in the second half alone.
-        if (basis.weights != "clusters" or 2 * step >= STEPS) and (best is None or score < best):
-            best, kept = score, {name: value.clone() for name, value in fit.state_dict().items()}
-    fit.load_state_dict(kept)
-    with torch.no_grad():
-        model = as_linear(wide, fit.rewards, fit.shared, embeddings)
-        states = torch.cat([fit.states(), torch.ones(n_users, 1)], 1)
-        population = Points.from_states(states)
-        if basis.weights == "free":
-            states, population = fit_normal(model, states, embeddings, train)
-    return Fitted(model, states, history[-1]["loss"], history, population)
+        validation = {"epoch": float(step), "loss": check_finite(now.item(), step)}
+        history.append(validation)
+        if task.progress is not None:
+            task.progress(step, validation["loss"])
+        if held_out_loss is not None:
+            with torch.no_grad():
+                validation["val_loss"] = held_out_loss()
+        score = validation.get("val_loss", -step)
+        if step >= kept_from and (best is None or score < best):
+            best, kept = score, deepcopy(net.state_dict())
+    net.load_state_dict(kept)
+    return history
 
 
 def fit_normal(
@@ -217,7 +236,6 @@ class _Fit(nn.Module):
         else:
             self.clusters = one_hot(likelihood.argmax(1), self.clusters.shape[1]).to(self.clusters)
 
-    @torch.no_grad()
     def held_out_loss(self, answers: Answers) -> float:
         each, shared = self.margins(answers)
         margin = shared + (each * self.states()[answers.of.user]).sum(1)
