@@ -35,11 +35,7 @@ def member_of(package: str, registry: str) -> Callable[[Any], Any]:
 
 
 def registered(registry: Mapping[str, Any], name: str) -> Any:
-    """The class that a registry holds under a name, as itself or as `module:class`.
-
-    Raises:
-        PalError: If there is none of this name.
-    """
+    """The class that a registry holds under a name, as itself or as `module:class`."""
     if name not in registry:
         raise PalError(f"name must be one of {', '.join(registry)}, got {name!r}")
     member = registry[name]
@@ -62,11 +58,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_options(cls: type[Some], /, **options: Any) -> Some:
-        """Make a config from options.
-
-        Raises:
-            PalError: Naming the first option that is unknown or not allowed.
-        """
+        """Make a config from options; a PalError names the first that is unknown or not allowed."""
         try:
             return cls(**options)
         except ValidationError as error:
@@ -339,16 +331,9 @@ PRESETS = tuple(dict.fromkeys(name for name, _ in _PRESETS))
 def preset(
     name: str, model: Any, *, head: dict[str, Any] | None = None, fit: dict[str, Any] | None = None
 ) -> tuple[HeadConfig, FitConfig]:
-    """The options of a preset, but for those of head and fit that are given.
+    """The options of a preset for one of `pal.models.MODELS`, but for those of head and fit that are given.
 
-    Args:
-        name: `paper`, the text's hyper-parameters; `authors`, their released code's; or `ours`.
-        model: One of `pal.models.MODELS`; other ones than A and B have few options that differ.
-        head: Options of `HeadConfig` that differ from the preset.
-        fit: Options of `FitConfig` that differ from the preset.
-
-    Raises:
-        PalError: If the preset or an option is unknown, or a value not allowed.
+    Presets are `paper`, the text's hyper-parameters; `authors`, their released code's; and `ours`.
     """
     HeadConfig.from_options(model=model)
     if name not in PRESETS:

@@ -82,13 +82,9 @@ def confidence_interval(judged: Judged, *, mean: Mean = "micro", level: float = 
     users, or near 100 %, percentiles of a bootstrap over users covered the truth in 82 to 87 % of data sets,
     this in 94 to 96 % (`benchmarks intervals`).
 
-    Args:
-        judged: Right judgements of each user, with a comparison at least.
-        mean: Which accuracy: `micro`, all comparisons equal, or `macro`, all users equal.
-        level: Share of data sets in which the interval holds the true accuracy, in (0, 1).
-
-    Returns:
-        Its ends, in [0, 1]; 0 and 1 where there is one user, who says nothing of how users differ.
+    The mean is `micro`, with all comparisons equal, or `macro`, with all users equal; `level` is the share of
+    data sets in which the interval holds the true accuracy. Its ends are 0 and 1 where there is one user, who
+    says nothing of how users differ.
     """
     judged = judged.with_comparisons()
     total, accuracy, n_users = judged.total, judged.per_user, len(judged.total)
@@ -161,13 +157,9 @@ class Calibration:
 def calibrate(margins: Float[Tensor, " n"], sign: Float[Tensor, " n"], *, n_bins: int = 10) -> Calibration:
     """Expected calibration error and reliability table of P(a question's first response is chosen).
 
-    First is first in the question, whichever was chosen, so that predictions lie on both sides of one half;
+    First is first in the question, whichever was chosen (`sign` +1, or -1), so that predictions lie on both
+    sides of one half. Margins are in favour of the chosen response, of a model fitted with the logistic loss;
     bins are of equal width.
-
-    Args:
-        margins: Margins in favour of the chosen response, of a model fitted with the logistic loss.
-        sign: +1 where the question's first response was chosen, -1 where its second was.
-        n_bins: How many bins.
     """
     if not len(margins):
         raise PalError("calibration needs at least one comparison, got none")

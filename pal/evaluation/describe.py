@@ -130,16 +130,10 @@ def describe_rewards(
 ) -> list[Description]:  # fmt: skip
     """Describe states by the rewards of responses; see `describe`.
 
-    Args:
-        head: The model.
-        population: Its mean is the average person.
-        people: Seen users' states, which give prototypes their shares.
-        rewards: Gives rewards of all responses at the rows of a table of states.
-        group: Each response's prompt, by number.
-        texts: Each response, where it is text.
-        prompts: Its prompt, where it is text.
-        targets: States to describe, by name; None for prototypes or main directions.
-        number: How many to give at most of each kind.
+    The population's mean is the average person; `people` are seen users' states, which give prototypes their
+    shares. `rewards` gives those of all responses at the rows of a table of states, `group` numbers each
+    response's prompt; texts and prompts are None where they are no text. `targets` are states to describe, by
+    name; None for prototypes or main directions.
     """
     mean = population.mean.float()
     shares: list[float | None]
@@ -205,9 +199,8 @@ def main_directions(
 ) -> tuple[Float[Tensor, "directions state"], Float[Tensor, " directions"]]:
     """Directions of the state along which people's rewards differ most, for models linear in the state.
 
-    Returns:
-        Each direction, as one standard deviation of the people along it, and its share of the variance of
-        rewards; the first has the largest.
+    Each is one standard deviation of the people along it, and has its share of the variance of rewards; the
+    first has the largest.
     """
     mean, prior = population.mean.float(), population.prior
     covariance = getattr(prior, "covariance", None)

@@ -45,13 +45,8 @@ def hold_out(
     earliest and is tested on later ones. Pairs on new items are tested on whenever they were. Among pairs of
     the same time the draw decides, as it does among all otherwise.
 
-    Args:
-        frame: A user's question in one row: pair_id, the numbers user, prompt (-1: none), low and high of its
-            responses, and time.
-        shares: How much goes where.
-        seed: Decides what is drawn.
-        users: Names by number; what is drawn follows their order.
-        prompts: Names by number.
+    A row of the frame is a user's question: pair_id, the numbers user, prompt (-1: none), low and high of its
+    responses, and time. `users` and `prompts` are names by number, whose order decides what is drawn.
 
     Returns:
         pair_id, users (seen, unseen) and split (train, val, test, adapt) of the pairs that have a place, and

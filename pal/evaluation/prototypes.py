@@ -228,14 +228,9 @@ def alike_questions(
     """Strata of users who are asked alike (Ward's clusters of their mean questions); all one where all are.
 
     Users are asked alike where less than a twentieth of the variance of questions is between users, by the
-    analysis of variance (intraclass correlation).
-
-    Args:
-        asked: What each question is about: the embedding of its prompt, or the mean of its responses.
-        user: Who was asked, a number from 0 without gaps.
-
-    Returns:
-        Each user's stratum; None where no clusters of at least four users on average are alike within.
+    analysis of variance (intraclass correlation). A question is the embedding of its prompt, or the mean of
+    its responses'; users are numbered without gaps. The strata are None where no clusters of at least four
+    users on average are alike within.
     """
     count = np.bincount(user)
     n_users = len(count)

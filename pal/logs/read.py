@@ -230,6 +230,9 @@ def _frame_of(rows: Iterable[Row]) -> pl.DataFrame:
     kinds = defaultdict(lambda: pl.Categorical(pl.Categories.random("log", pl.UInt32)))
     while chunk := list(islice(rows, CHUNK)):
         names = dict.fromkeys(name for row in chunk for name in row.cells)
+        if zero := next((name for name in names if "\0" in name), None):
+            problem = f"must have no zero byte in a column's name, got {zero!r}; save it as UTF-8"
+            raise PalError(f"{chunk[0].file} {problem}", file=chunk[0].file, column=zero, problem=problem)
         cells = {name: [as_text(row.cells.get(name)) for row in chunk] for name in names}
         try:
             texts = pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String))

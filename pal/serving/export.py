@@ -37,17 +37,9 @@ def export_scalar(
 ) -> None:
     """Write one reward as a model that `AutoModelForSequenceClassification` reads.
 
-    See `pal.serving.transformers_model` for its class.
-
-    Args:
-        model: What to export from.
-        folder: Where to; must not be there yet, or be empty.
-        user: Whose reward: a user, or an aggregate that is not centred. None is the average user.
-        prompt: The one prompt that responses will answer. Where the reward depends on the prompt and none is
-            given, the exported model reads it as a second batch of tokens.
-
-    Raises:
-        PalError: If the place is taken, the user unknown, or the encoder cannot be exported.
+    It is that of a user, of an aggregate that is not centred, or of the average user (None), for responses to
+    the one prompt that is given. Where none is and the reward depends on it, the exported model reads prompts
+    as a second batch of tokens. For its class see `pal.serving.transformers_model`.
     """
     folder = expanded(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -91,7 +91,7 @@ class Options:
     ties: str = "drop"  # or keep: they are learned from, and never tested on
     weights: Mapping[str, str] | None = None  # of encoders, by name: `package`, `hub` or a folder
     device: str = "cpu"  # where encoders and fits compute
-    unseen: float = 0.2  # share of the people who are held out, to measure on people who were not fitted
+    unseen: float = 0.2  # share of the people held out, to measure on such as were not fitted; 0: nobody
     time_split: bool = False  # whether each person's latest answers are held out, by the column of the time
     seed: int = 0  # makes everything random
 

@@ -88,11 +88,8 @@ def from_pretrained(
 ) -> Model:
     """Read a model from a folder or from the hub, with every number and every file's hash checked.
 
-    Args:
-        kind: The class of the model.
-        name: A folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`.
-        revision: The hub's commit, branch or tag; only a commit cannot change.
-        **options: Those of `RewardModel.load`: weights, device.
+    The name is a folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`,
+    its revision a commit, which cannot change, a branch or a tag. Further options are those of `load`.
     """
     folder = expanded(name)
     if not folder.is_dir():
@@ -107,6 +104,8 @@ def push_to_hub(
 ) -> str:  # fmt: skip
     """Upload a model and its card to the hub, and say on standard error what of people goes along.
 
+    Returns the commit's address.
+
     Args:
         model: What to upload.
         repo: `ORG/NAME`; made where missing.
@@ -115,9 +114,6 @@ def push_to_hub(
         private: Whether a new repository is private; None is as the organisation has it.
         token: The hub's; by default the one that `hf auth login` kept.
         **commit: What else `HfApi.create_commit` takes: revision, commit_message, create_pr.
-
-    Returns:
-        The commit's address.
     """
     shared = _shared(model, users=users)
     files = _shared_files(shared, about)

@@ -399,8 +399,7 @@ class InputEncoder:
             raise PalError(f"the model's config must give the width of {name}, got {dim!r}")
         for other in self._loaded.values():
             if other.description | {"template": None} == description | {"template": None}:
-                self._loaded[side] = other
-                return other
+                return self._loaded.setdefault(side, other)
         precision, engine = description.get("precision", "float32"), description.get("engine", "torch")
         try:
             described = encoders.describe(name, self.source(name), precision=precision, engine=engine)
@@ -425,8 +424,7 @@ class InputEncoder:
                 stacklevel=2,
             )
         encoder = encoders.load(described, self.device)
-        self._loaded[side] = LoadedEncoder(encoder, described.modalities, description)
-        return self._loaded[side]
+        return self._loaded.setdefault(side, LoadedEncoder(encoder, described.modalities, description))
 
 
 def _encode_texts(

@@ -166,23 +166,13 @@ def compute_score(
 ) -> float | list[float]:  # fmt: skip
     """The reward of a solution, or of a batch of them, as verl's reward managers call it.
 
-    Args:
-        data_source: Not read.
-        solution_str: A response; its reward is returned.
-        ground_truth: Not read.
-        extra_info: The row's; `prompt` and `user_id` are read.
-        solution_strs: Responses of a batch, in place of one; their rewards are returned.
-        extra_infos: Of each of these.
-        model: A saved model to load in this process.
-        url: Of a service in place of it; its key is PAL_API_KEY.
-        user_id: Whose reward; by default that of each row's `user_id`, without one the average user's.
-        aggregate: mean, worst, quantile, median or minimax, in place of a user; minimax compares responses
-            of a batch to one prompt.
-        share: Of the population; quantile alone.
-        **_: What else verl passes; not read.
+    Of what verl passes, `solution_str` or `solution_strs` are responses, and `prompt` and `user_id` are read
+    of `extra_info` or `extra_infos`. The other arguments are `reward_kwargs`:
 
-    Raises:
-        PalError: If neither or both of model and url are given, or a user is unknown.
+    - `model`, a saved model to load in this process, or `url`, of a service, whose key is PAL_API_KEY;
+    - `user_id`, whose reward; by default that of each row's `user_id`, without one the average user's;
+    - `aggregate`, in place of a user: mean, worst, quantile (at `share` of the population), median, or
+      minimax, which compares responses of a batch to one prompt.
     """
     if (model is None) == (url is None):
         raise PalError("reward_kwargs must give one of model and url")

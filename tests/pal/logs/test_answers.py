@@ -245,6 +245,11 @@ def test_a_fault_is_one_sentence_with_its_place(read, rows, sentence):
         )
 
 
+def test_a_zero_byte_in_the_name_of_a_column_is_refused(read):
+    with pytest.raises(PalError, match=r"^a\.jsonl must have no zero byte in a column's name, got 'by\\x00'"):
+        read("a.jsonl", as_jsonl([GOOD, row() | {"by\0": "x"}]))
+
+
 def test_half_of_a_surrogate_pair_is_refused_by_its_row(read):
     with pytest.raises(PalError, match=r"^chosen in row 2 of a\.jsonl must be valid Unicode, got '\\ud800'"):
         read("a.jsonl", as_jsonl([GOOD, row(chosen="\ud800")]))
