@@ -56,15 +56,10 @@ FEWEST_NUMBERS = 6  # distinct numbers from which on an attribute is a number an
 
 @dataclass(frozen=True)
 class AttributePrior:
-    """What attributes say of a state.
+    """What attributes say of a state."""
 
-    Args:
-        columns: By attribute a `Number` or a `Category`.
-        effects: The evidence that all people of known attributes have in common, and that of each feature,
-            (1 + features, evidence).
-    """
-
-    columns: Mapping[str, Any]
+    columns: Mapping[str, Any]  # by attribute a `Number` or a `Category`
+    # What all people of known attributes have in common, and what each has, (1 + features, evidence).
     effects: Tensor
 
     @classmethod
@@ -183,12 +178,8 @@ def fit_attributes(
 ) -> tuple[AttributePrior | None, str]:
     """The prior that depends on attributes, or None where it does not help strangers; and a sentence.
 
-    Args:
-        population: The prior of everyone.
-        evidence: Of each person's answers.
-        people: Each person's attributes, by name.
-        seed: Deals people into folds.
-        judged: Whether to judge; else attributes are taken.
+    `population` is the prior of everyone; the evidence is that of each person's answers. Unless this is
+    `judged`, in folds of people that the seed deals, attributes are taken.
     """
     columns = describe_attributes(people)
     x = features_of(columns, people)

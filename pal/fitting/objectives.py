@@ -269,17 +269,12 @@ class AnswerCounts:
 
     with A and B the (weighted) counts of answers for a question's first and second response, m the margins.
     Nothing as long as answers times points is ever built.
-
-    Args:
-        questions: The distinct questions.
-        by_user: (users, sides); compressed by rows, or dense for users who answer a fair share of the
-            questions, which is made without a sort.
-        by_side: Its transpose, compressed by rows too, for the gradient; None where it is dense.
     """
 
     questions: Questions
+    # (users, sides): compressed by rows, or dense, without a sort, for users who answer a fair share.
     by_user: Tensor
-    by_side: Tensor | None
+    by_side: Tensor | None  # its transpose, compressed by rows too, for the gradient; None where it is dense
 
     @classmethod
     def from_answers(

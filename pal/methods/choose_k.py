@@ -114,7 +114,7 @@ def choose_k(
         embeddings: Frozen-encoder outputs that the comparisons point into.
         comparisons: Training comparisons of the seen users; never test comparisons.
         n_users: Seen users.
-        head: The head's shape, whose K is replaced.
+        head: Its K is replaced.
         config: How to fit: as `one_prototype_per_user` gives it, or as training will. The last epoch is
             kept, as there is nothing to choose one by.
         candidates: Where every K is fitted from a new start, those are left out that lie beyond two which are

@@ -85,7 +85,6 @@ def places(
     known: Mapping[str, Comparisons],
     tests: Mapping[tuple[str, str], Comparisons],
     n_users: Mapping[str, int],
-    shots: Sequence[int] = SHOTS,
 ) -> dict[Place, Held]:
     """What methods are judged on, in the order of tables; places without comparisons are left out.
 
@@ -93,7 +92,6 @@ def places(
         known: For `seen` the answers that were fitted to, for `unseen` those that locate.
         tests: Held-out comparisons by users and by items, `known` or `new`; without ties.
         n_users: Users of either half.
-        shots: Numbers of answers from which unseen users are located.
     """
     found = {
         Place("seen", items, None): Held(known["seen"], tests["seen", items], n_users["seen"])
@@ -103,7 +101,7 @@ def places(
     by_items = {items: tests["unseen", items] for items in ("known", "new")}
     first = "known" if len(by_items["known"]) else "new"
     for items in dict.fromkeys((first, "new")):
-        for answers in shots if items == first else (NEW_AT,):
+        for answers in SHOTS if items == first else (NEW_AT,):
             rows = first_answers(known["unseen"].user, n_users["unseen"], answers)
             test = by_items[items]
             found[Place("unseen", items, answers)] = Held(

@@ -24,19 +24,14 @@ from pal.users.gaussian import GaussianPosterior, NormalPopulation
 
 @dataclass(frozen=True)
 class Amortised(NormalPopulation):
-    """The network's two layers; the second gives a mean and a log variance for each number but the last.
-
-    Args:
-        reads: (hidden, state + 1), applied to a question's features, turned to the chosen response, and 1.
-        says: (2 * (state - 1), hidden + 1), applied to the mean of what was read, and 1.
-    """
+    """The network's two layers; the second gives a mean and a log variance for each number but the last."""
 
     name = "amortised"
     evidence_name = "what_was_read"
     residual: ClassVar[float] = 0.0
 
-    reads: Tensor
-    says: Tensor
+    reads: Tensor  # (hidden, state + 1), on a question's features, turned to the chosen response, and 1
+    says: Tensor  # (2 * (state - 1), hidden + 1), on the mean of what was read, and 1
 
     @override
     @classmethod

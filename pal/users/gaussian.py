@@ -39,14 +39,9 @@ OTHERS = 4  # columns of `read` beside features: the two items, the label and th
 class GaussianPosterior(Posterior):
     """A normal belief about the state; `states` are samples of it, the same for the same belief.
 
-    Args:
-        mean: Its mean.
-        root: A root R of the prior's covariance R R'.
-        chol: Cholesky factor of the precision in the space of that root: the covariance is R (L L')^-1 R'.
+    With `root` R the prior's covariance is R R', and this one's R (L L')^-1 R': `chol`, L, is the Cholesky
+    factor of the precision in the space of that root.
     """
-
-    root: Tensor
-    chol: Tensor
 
     def __init__(
         self,
@@ -54,13 +49,7 @@ class GaussianPosterior(Posterior):
         root: Float[Tensor, "state state"],
         chol: Float[Tensor, "*many state state"],
     ) -> None:
-        for name, value in (("_mean", mean), ("root", root), ("chol", chol)):
-            object.__setattr__(self, name, value)
-
-    @override
-    @property
-    def mean(self) -> Float[Tensor, "*many state"]:
-        return self._mean  # type: ignore[attr-defined]
+        vars(self).update(mean=mean, root=root, chol=chol)
 
     @cached_property
     def factor(self) -> Float[Tensor, "*many state state"]:
@@ -181,23 +170,17 @@ class Answers:
 
 @dataclass(frozen=True)
 class Gaussian(NormalPopulation):
-    """States are normal.
-
-    Args:
-        centre: Mean, (state,).
-        covariance: (state, state).
-        residual: Variance of a person's own liking for an item beyond the state, (1,).
-        ties: How common ties are, (1,), as `pal.models.base.expected_answer` takes it.
-    """
+    """States are normal."""
 
     name = "gaussian"
     evidence_name = "natural_parameters"
     additive = False
 
     # Without shapes here, so that `check` can name what is wrong with a damaged file.
-    centre: Tensor
-    covariance: Tensor
-    residual: Tensor
+    centre: Tensor  # mean, (state,)
+    covariance: Tensor  # (state, state)
+    residual: Tensor  # (1,)
+    # How common ties are, (1,), as `pal.models.base.expected_answer` takes it.
     ties: Tensor = torch.zeros(1)  # noqa: RUF009 - never written to
 
     @override

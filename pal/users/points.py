@@ -27,19 +27,14 @@ MAX_ROUNDS, TOLERANCE = 200, 1e-5  # Newton steps of `solve_weights`, and the KK
 
 @dataclass(frozen=True)
 class Points(Population):
-    """Users' states as points with masses.
-
-    Args:
-        points: States, (points, state).
-        mass: Share of users at each, (points,); sums to 1.
-    """
+    """Users' states as points with masses."""
 
     name = "points"
     evidence_name = "log_likelihood"
 
     # Without shapes here, so that `check` can name what is wrong with a damaged file.
-    points: Tensor
-    mass: Tensor
+    points: Tensor  # states, (points, state)
+    mass: Tensor  # share of users at each, (points,); sums to 1
 
     @override
     @classmethod

@@ -29,21 +29,17 @@ class Posterior:
     """Belief about a user's state, or many users': states with masses, over which rewards can be averaged.
 
     A subclass that knows mean and standard deviation in closed form gives those.
-
-    Args:
-        states: Where the state may lie; shared by all users, or a table for each.
-        masses: Share of belief at each of these; sums to 1.
     """
 
-    states: Float[Tensor, "*users points state"]
-    masses: Float[Tensor, "*many points"]
+    states: Float[Tensor, "*users points state"]  # where it may lie; shared by all users, or a table for each
+    masses: Float[Tensor, "*many points"]  # share of belief at each of these; sums to 1
 
     @cached_property
     def log_masses(self) -> Float[Tensor, "*many points"]:
         """Logarithms of the masses; kept, since taking them anew costs more than adapting to one answer."""
         return self.masses.log()
 
-    @property
+    @cached_property
     def mean(self) -> Float[Tensor, "*many state"]:
         """Posterior mean of the state."""
         if self.states.dim() == 2:

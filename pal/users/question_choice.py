@@ -24,15 +24,10 @@ LN2 = 0.6931471805599453
 
 
 class RankedQuestion(NamedTuple):
-    """A candidate question and its expected information.
-
-    Args:
-        index: Its number among the candidates.
-        bits: Expected information of its answer, 0 to 1; in a set, beside the answers before it.
-    """
+    """A candidate question, by its number, and its expected information."""
 
     index: int
-    bits: float
+    bits: float  # of its answer, 0 to 1; in a set, beside the answers before it
 
 
 def answer_probabilities(

@@ -45,21 +45,14 @@ class FittedModel(Protocol):
 
 @dataclass(frozen=True)
 class Taste:
-    """One person's evidence, for one model.
+    """One person's evidence, for one model."""
 
-    Args:
-        model: The fingerprint of the model that it belongs to.
-        kind: The name of the model's population.
-        evidence: Summed over all answers, whole multiples of 2^-24: log-likelihoods in nats at the points of
-            a prior, for the population `points`.
-        comparisons: Answers that went in.
-        population: The model's population; None for a taste that was read without its model.
-    """
-
-    model: str
-    kind: str
+    model: str  # its fingerprint
+    kind: str  # the name of its population
+    # Summed over all answers, whole multiples of 2^-24; of `points` log-likelihoods in nats at each.
     evidence: tuple[float, ...]
-    comparisons: int
+    comparisons: int  # answers that went in
+    # None for a taste that was read without its model.
     population: Population | None = field(default=None, compare=False, repr=False)
 
     @classmethod
