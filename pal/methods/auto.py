@@ -10,10 +10,7 @@ one taste, but each a care of their own: that some answer at random is no taste,
 personal method fits better of what everyone shares. Among personal ones the simplest within one standard
 error of the best is taken (Breiman et al., 1984).
 
-Shapes used in this module:
-    n        comparisons
-    users    users of the task
-    regimes  ways of judging
+Shapes: n comparisons, users of the task, regimes (ways of judging).
 """
 
 import operator

@@ -140,7 +140,7 @@ def choose_k(
     embeddings = embeddings.to(device)
     if np.bincount(comparisons.user.numpy()).max() < 2:
         raise PalError("comparisons must hold a user with at least two, got none; there is nothing to judge")
-    folds = _folds(comparisons, n_users, device, np.random.default_rng(seed))
+    folds = list(_folds(comparisons, n_users, device, np.random.default_rng(seed)))
     judged = torch.cat([fold.held_out.user[fold.side_folds[0] == fold.side_folds[1]] for fold in folds])
     total = np.bincount(judged.numpy(force=True), minlength=n_users)
     if not total.any():
@@ -240,25 +240,21 @@ class _Fold:
 
 def _folds(
     comparisons: Comparisons, n_users: int, device: torch.device | str, rng: np.random.Generator
-) -> list[_Fold]:
+) -> Iterator[_Fold]:
     """Folds of users at random, and of what a user compared (`folds_of_sides`)."""
     user_fold = torch.from_numpy(rng.permutation(n_users) % USER_FOLDS)
     side_folds = torch.from_numpy(folds_of_sides(comparisons, rng))
-    folds = []
     for number in range(USER_FOLDS):
         fitted = user_fold != number
         inside = fitted[comparisons.user]
         train, held_out = comparisons[inside.nonzero().squeeze(1)], (~inside).nonzero().squeeze(1)
         row = fitted.cumsum(0) - 1  # the users of a fit are numbered without gaps
-        folds.append(
-            _Fold(
-                replace(train, user=row[train.user]).to(device),
-                int(fitted.sum()),
-                comparisons[held_out].to(device),
-                side_folds[:, held_out].to(device),
-            )
+        yield _Fold(
+            replace(train, user=row[train.user]).to(device),
+            int(fitted.sum()),
+            comparisons[held_out].to(device),
+            side_folds[:, held_out].to(device),
         )
-    return folds
 
 
 def folds_of_sides(comparisons: Comparisons, rng: np.random.Generator) -> Int[np.ndarray, "2 n"]:

@@ -31,11 +31,6 @@ from pal.models.base import margins
 SHOTS = (0, 5, 10, 20, 50)  # answers of people whom the fit did not meet
 NEW_AT = 20  # answers from which these are judged on new items
 LEVEL = 0.05
-NO_CONTRAST = (
-    "Whether personalising pays was not measured: compare.methods must hold a method with one reward for "
-    "everyone, such as bt, and a personal one, such as mixed_effects."
-)
-
 Row = dict[str, Any]
 
 
@@ -229,7 +224,10 @@ def decide(results: Results, methods: Mapping[str, Method]) -> tuple[str, str]:
     personal = [name for name in results if methods[name].personal]
     at = list(next(iter(results.values()), {}))
     if not (shared and personal and at):
-        return "Not measured", NO_CONTRAST
+        return "Not measured", (
+            "Whether personalising pays was not measured: compare.methods must hold a method with one reward "
+            "for everyone, such as bt, and a personal one, such as mixed_effects."
+        )
     first = at[0]
     base = max(shared, key=lambda name: results[name][first].judged.macro)
 

@@ -51,11 +51,6 @@ class Amortised(NormalPopulation):
 
     @override
     @property
-    def mean(self) -> Float[Tensor, " state"]:
-        return torch.cat([torch.zeros(len(self.says) // 2), torch.ones(1)])
-
-    @override
-    @property
     def prior(self) -> GaussianPosterior:
         return self.posterior(torch.zeros(self.evidence_size))
 
@@ -109,6 +104,6 @@ class Amortised(NormalPopulation):
     def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> GaussianPosterior:
         mean, log_variance = self.belief(evidence.double())
         one = torch.ones_like(mean[..., :1])
-        root = torch.cat([torch.ones_like(self.mean[:-1]), torch.zeros(1)]).diag().to(mean)
+        root = torch.cat([torch.ones(len(self.says) // 2), torch.zeros(1)]).diag().to(mean)
         chol = torch.cat([(-log_variance / 2).exp(), one], -1).diag_embed()
         return GaussianPosterior(torch.cat([mean, one], -1), root, chol)

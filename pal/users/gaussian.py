@@ -211,11 +211,6 @@ class Gaussian(NormalPopulation):
                 raise PalError(f"population.{name} must be one number of at least 0, got another; fit again")
         super().check(model)
 
-    @override
-    @property
-    def mean(self) -> Float[Tensor, " state"]:
-        return self.centre
-
     @cached_property
     def root(self) -> Float[Tensor, "state state"]:
         """A root of the covariance, in float64; also where the covariance is singular."""

@@ -88,12 +88,6 @@ class Points(Population):
             raise PalError("population.mass must be shares of the points that sum to 1, got others")
 
     @override
-    @property
-    def mean(self) -> Float[Tensor, " state"]:
-        """The user-balanced mean of the seen users' states."""
-        return self.mass @ self.points
-
-    @override
     @cached_property
     def prior(self) -> Posterior:
         return Posterior(self.points, self.mass)

@@ -101,9 +101,9 @@ class Population(ABC):
         """
 
     @property
-    @abstractmethod
     def mean(self) -> Float[Tensor, " state"]:
-        """The state of a user of whom nothing is known."""
+        """The state of a user of whom nothing is known; of points the mean over seen users."""
+        return self.prior.mean.float()
 
     @property
     @abstractmethod
