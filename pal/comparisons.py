@@ -78,10 +78,15 @@ class Comparisons:
 
     @classmethod
     def from_pairs(
-        cls, *, user: Int[Tensor, " n"], prompt: Int[Tensor, " n"] | None, chosen: Int[Tensor, " n"],
-        rejected: Int[Tensor, " n"], label: Float[Tensor, " n"] | None = None,
+        cls,
+        *,
+        user: Int[Tensor, " n"],
+        prompt: Int[Tensor, " n"] | None,
+        chosen: Int[Tensor, " n"],
+        rejected: Int[Tensor, " n"],
+        label: Float[Tensor, " n"] | None = None,
         weight: Float[Tensor, " n"] | None = None,
-    ) -> "Comparisons":  # fmt: skip
+    ) -> "Comparisons":
         """Find the distinct questions behind answers to rows of prompts, if any, and of two responses.
 
         Raises:

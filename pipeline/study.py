@@ -188,9 +188,12 @@ def pick_device(wanted: str, key: str) -> str:
 
 
 def _rows_of(
-    dataset: str, side: str, pairs: Coded, shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
+    dataset: str,
+    side: str,
+    pairs: Coded,
+    shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
     dropped: list[str],
-) -> tuple[str | None, np.ndarray]:  # fmt: skip
+) -> tuple[str | None, np.ndarray]:
     """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped."""
     codes, values = pairs[side], pairs.names[side]
     if (codes < 0).all():

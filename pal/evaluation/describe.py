@@ -124,10 +124,17 @@ def describe(
 
 
 def describe_rewards(
-    head: PreferenceModel, population: Population, people: Float[Tensor, "users state"], rewards: Any,
-    group: Int[Tensor, " n"], texts: Sequence[str | None], prompts: Sequence[str | None], *,
-    targets: Mapping[str, Float[Tensor, " state"]] | None = None, number: int = 8,
-) -> list[Description]:  # fmt: skip
+    head: PreferenceModel,
+    population: Population,
+    people: Float[Tensor, "users state"],
+    rewards: Any,
+    group: Int[Tensor, " n"],
+    texts: Sequence[str | None],
+    prompts: Sequence[str | None],
+    *,
+    targets: Mapping[str, Float[Tensor, " state"]] | None = None,
+    number: int = 8,
+) -> list[Description]:
     """Describe states by the rewards of responses; see `describe`.
 
     The population's mean is the average person; `people` are seen users' states, which give prototypes their

@@ -48,9 +48,11 @@ class Matched(NamedTuple):
 
 
 def match_prototypes(
-    margins: Float[Tensor, "q K"], other_margins: Float[Tensor, "q K"], shares: Float[Tensor, " K"],
+    margins: Float[Tensor, "q K"],
+    other_margins: Float[Tensor, "q K"],
+    shares: Float[Tensor, " K"],
     other_shares: Float[Tensor, " K"],
-) -> Matched:  # fmt: skip
+) -> Matched:
     """Match two fits' prototypes so that they agree most in total (Hungarian method).
 
     Margins are those of the same questions at each prototype. Its share of the users' weight weighs it in the
@@ -134,9 +136,14 @@ class Plurality:
 
 
 def plurality_test(
-    head: PreferenceModel, states: Float[Tensor, "users state"], embeddings: Embeddings,
-    held_out: Comparisons, *, shuffles: int = SHUFFLES, seed: int = 0,
-) -> Plurality:  # fmt: skip
+    head: PreferenceModel,
+    states: Float[Tensor, "users state"],
+    embeddings: Embeddings,
+    held_out: Comparisons,
+    *,
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
+) -> Plurality:
     """Permutation test of whether users prefer differently: shuffle states, and compare held-out predictions.
 
     Where everyone prefers alike, a state fitted to one user's answers says nothing about that user's other
@@ -186,9 +193,13 @@ def plurality_test(
 
 
 def shuffle_test(
-    margins: Float[np.ndarray, "n users"], user: Int[np.ndarray, " n"], strata: Int[np.ndarray, " users"], *,
-    shuffles: int, rng: np.random.Generator,
-) -> float:  # fmt: skip
+    margins: Float[np.ndarray, "n users"],
+    user: Int[np.ndarray, " n"],
+    strata: Int[np.ndarray, " users"],
+    *,
+    shuffles: int,
+    rng: np.random.Generator,
+) -> float:
     """p-value of users' own states against states shuffled within strata, where care may differ.
 
     A table holds for each user the margins of the chosen responses under each user's state, their sum over

@@ -32,7 +32,7 @@ NUMBERS_AT_ONCE = 1 << 25  # of one layer, where questions are read outside trai
 class PreferenceModel(nn.Module, ABC):
     """A reward that differs from person to person: reward(prompt, response, state of the user).
 
-    A subclass takes `(config, *, prompt_dim, response_dim)`.
+    A subclass takes `(config, *, prompt_dim, response_dim)`, and keeps `config`.
     """
 
     config: HeadConfig

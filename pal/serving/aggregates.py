@@ -120,9 +120,12 @@ def _least_share(
 
 
 def rewards_for(
-    model: RewardModel, prompts: Any, responses: Any, users: User | Aggregate | list[User],
+    model: RewardModel,
+    prompts: Any,
+    responses: Any,
+    users: User | Aggregate | list[User],
     prompt_of: Sequence[Hashable] | None = None,
-) -> Float[Tensor, " n"]:  # fmt: skip
+) -> Float[Tensor, " n"]:
     """Rewards for one user, for a user of each response, or for an aggregate.
 
     `prompt_of` tells which prompts are equal, for a centred aggregate; by default `prompts` themselves do.

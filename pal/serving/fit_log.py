@@ -346,9 +346,13 @@ class Result:
 
 
 def fit(
-    source: Any, *, out: Path | str | None = None, options: Options | None = None, say: Say | None = None,
+    source: Any,
+    *,
+    out: Path | str | None = None,
+    options: Options | None = None,
+    say: Say | None = None,
     **others: Any,
-) -> Result:  # fmt: skip
+) -> Result:
     """Fit a personal reward model to a log; see `Options` for what else may be given by name.
 
     Args:
@@ -450,9 +454,14 @@ def _settings(data: Encoded, options: Options) -> tuple[str, int, str]:
 
 
 def _fit(
-    data: Encoded, method: str, K: int, options: Options, what: str, attributes: str | None = "judged",
+    data: Encoded,
+    method: str,
+    K: int,
+    options: Options,
+    what: str,
+    attributes: str | None = "judged",
     scale: tuple[float, float] = (1.0, 1.0),
-) -> tuple[RewardModel, Learned]:  # fmt: skip
+) -> tuple[RewardModel, Learned]:
     """A model of the people in training, and what its method left behind.
 
     `attributes` are judged (whether they help), in the prior without that, or left alone; a

@@ -99,9 +99,15 @@ def from_pretrained(
 
 
 def push_to_hub(
-    model: RewardModel, repo: str, *, about: About | None = None, users: bool = False,
-    private: bool | None = True, token: str | None = None, **commit: Any,
-) -> str:  # fmt: skip
+    model: RewardModel,
+    repo: str,
+    *,
+    about: About | None = None,
+    users: bool = False,
+    private: bool | None = True,
+    token: str | None = None,
+    **commit: Any,
+) -> str:
     """Upload a model and its card to the hub, and say on standard error what of people goes along.
 
     Returns the commit's address.

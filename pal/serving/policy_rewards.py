@@ -159,11 +159,20 @@ def best_of_n(model: RewardModel, prompt: Item | None, responses: Items, user: U
 
 
 def compute_score(
-    data_source: Any = None, solution_str: str | None = None, ground_truth: Any = None,
-    extra_info: Mapping[str, Any] | None = None, *, solution_strs: Sequence[str] | None = None,
-    extra_infos: Iterable[Mapping[str, Any]] | None = None, model: str | None = None, url: str | None = None,
-    user_id: str | None = None, aggregate: str | None = None, share: float = 0.5, **_: Any,
-) -> float | list[float]:  # fmt: skip
+    data_source: Any = None,
+    solution_str: str | None = None,
+    ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    solution_strs: Sequence[str] | None = None,
+    extra_infos: Iterable[Mapping[str, Any]] | None = None,
+    model: str | None = None,
+    url: str | None = None,
+    user_id: str | None = None,
+    aggregate: str | None = None,
+    share: float = 0.5,
+    **_: Any,
+) -> float | list[float]:
     """The reward of a solution, or of a batch of them, as verl's reward managers call it.
 
     Of what verl passes, `solution_str` or `solution_strs` are responses, and `prompt` and `user_id` are read

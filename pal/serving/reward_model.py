@@ -143,9 +143,15 @@ class RewardModel:
 
     @classmethod
     def from_fit(
-        cls: type[Some], fitted: Fitted, embeddings: Embeddings, *, user_ids: Sequence[str],
-        fit_config: FitConfig, encoder: Mapping[str, Any], attributes: AttributePrior | None = None,
-    ) -> Some:  # fmt: skip
+        cls: type[Some],
+        fitted: Fitted,
+        embeddings: Embeddings,
+        *,
+        user_ids: Sequence[str],
+        fit_config: FitConfig,
+        encoder: Mapping[str, Any],
+        attributes: AttributePrior | None = None,
+    ) -> Some:
         """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
         Of the embeddings that were fitted on only the widths are read; for the rest see the class.
@@ -357,9 +363,13 @@ class RewardModel:
 
     @in_float32
     def ask(
-        self, questions: Sequence[Any], taste: Taste | None = None, *, n: int | None = None,
+        self,
+        questions: Sequence[Any],
+        taste: Taste | None = None,
+        *,
+        n: int | None = None,
         together: bool = False,
-    ) -> list[RankedQuestion]:  # fmt: skip
+    ) -> list[RankedQuestion]:
         """Choose questions by expected information gain (BALD): those whose answers tell most come first.
 
         Args:
@@ -427,9 +437,13 @@ class RewardModel:
         return torch.stack([states[id(each)] for each in user])
 
     def locate(
-        self, embeddings: Embeddings, comparisons: Comparisons, *, n_users: int,
+        self,
+        embeddings: Embeddings,
+        comparisons: Comparisons,
+        *,
+        n_users: int,
         attributes: Sequence[Attributes] | None = None,
-    ) -> Float[Tensor, "users state"]:  # fmt: skip
+    ) -> Float[Tensor, "users state"]:
         """Locate new users by their answers to questions on these embeddings; the model stays as it is.
 
         `attributes` are what else is known of each, where the model's prior reads it; see `pal.adapt`.
@@ -537,10 +551,14 @@ class RewardModel:
         return dict(zip(group, sum_evidence(self, evidence, counts), strict=True))
 
     def encode_questions(
-        self, prompts: Items | None, responses: ItemList,
+        self,
+        prompts: Items | None,
+        responses: ItemList,
         place: Callable[[str, int], Place] = lambda side, row: Place(f"{side} of question {row}", side, row),
-        sides: tuple[str, str] = ("first", "second"), *, may_be_same: bool = False,
-    ) -> tuple[Embeddings, Questions]:  # fmt: skip
+        sides: tuple[str, str] = ("first", "second"),
+        *,
+        may_be_same: bool = False,
+    ) -> tuple[Embeddings, Questions]:
         """Questions as rows of embeddings, in the order given.
 
         Args:

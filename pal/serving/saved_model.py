@@ -144,9 +144,11 @@ def _fields(config: dict[str, Any], user_ids: list[str], tensors: dict[str, Tens
 
 
 def check_tensors(
-    head: PreferenceModel, population: Population, attributes: AttributePrior | None,
+    head: PreferenceModel,
+    population: Population,
+    attributes: AttributePrior | None,
     tensors: Mapping[str, Tensor],
-) -> None:  # fmt: skip
+) -> None:
     """Names, types and finite numbers of all tensors, and the head's shapes; others check what is theirs."""
     shapes = {f"head.{name}": tensor.shape for name, tensor in head.state_dict().items()}
     expected = {*shapes, "states", *(f"population.{name}" for name in population.tensors())}

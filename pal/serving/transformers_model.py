@@ -110,9 +110,14 @@ class ScalarReward(PreTrainedModel):
         return super().from_pretrained(*args, **(kwargs | {"use_safetensors": True}))
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None,
-        prompt_input_ids: Tensor | None = None, prompt_attention_mask: Tensor | None = None, **_: Any,
-    ) -> SequenceClassifierOutput:  # fmt: skip
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        prompt_input_ids: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> SequenceClassifierOutput:
         """Reward responses, (n, tokens) with the tokeniser's tokens at the ends, cut by `truncation=True`.
 
         Prompts may be one, (1, tokens), for all. Token types must be 0: a pair of texts is no response.

@@ -161,9 +161,11 @@ class Answers:
         users, units = self.shared.shape[:2]
         into = by_answer.new_zeros(users, (units + 1) ** 2)
         for a, b, sign in (
-            (self.first, self.first, 1), (self.second, self.second, 1),
-            (self.first, self.second, -1), (self.second, self.first, -1),
-        ):  # fmt: skip
+            (self.first, self.first, 1),
+            (self.second, self.second, 1),
+            (self.first, self.second, -1),
+            (self.second, self.first, -1),
+        ):
             into.scatter_add_(1, a * (units + 1) + b, sign * by_answer)
         return into.view(users, units + 1, units + 1)[:, :-1, :-1]
 

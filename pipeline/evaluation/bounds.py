@@ -75,9 +75,12 @@ class GroupBound:
 
 
 def group_margins(
-    agrees: Bool[Tensor, "known groups"], user: Int[Tensor, " known"],
-    would: Bool[Tensor, "n groups"], test_user: Int[Tensor, " n"], n_users: int,
-) -> Float[Tensor, " n"]:  # fmt: skip
+    agrees: Bool[Tensor, "known groups"],
+    user: Int[Tensor, " known"],
+    would: Bool[Tensor, "n groups"],
+    test_user: Int[Tensor, " n"],
+    n_users: int,
+) -> Float[Tensor, " n"]:
     """Chance that users answer as they did, less one half, from the groups that fit their known answers.
 
     `agrees` and `would` say whether each known answer, and each answer to judge, is the group's. Where
@@ -216,9 +219,14 @@ Bound = GroupBound | PolytopeBound | MixtureBound
 
 
 def draw_points(
-    walls: Float[Tensor, "chains walls K"], start: Float[Tensor, "chains K"], *,
-    concentration: float, kept: int, burn: int, generator: torch.Generator,
-) -> Float[Tensor, "chains kept K"]:  # fmt: skip
+    walls: Float[Tensor, "chains walls K"],
+    start: Float[Tensor, "chains K"],
+    *,
+    concentration: float,
+    kept: int,
+    burn: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "chains kept K"]:
     """Hit-and-run: points w of the simplex with walls @ w >= 0, in proportion to Dirichlet(concentration).
 
     From a point inside take a random direction, and go to a point drawn evenly from the line between the

@@ -133,9 +133,13 @@ def in_one_space(data: Study) -> bool:
 
 
 def predict(
-    data: Study, models: dict[str, RewardModel], baselines: dict[str, Margins], knobs: Evaluate,
-    halves: tuple[str, ...] = HALVES, bound: "Bound | None" = None,
-) -> pl.DataFrame:  # fmt: skip
+    data: Study,
+    models: dict[str, RewardModel],
+    baselines: dict[str, Margins],
+    knobs: Evaluate,
+    halves: tuple[str, ...] = HALVES,
+    bound: "Bound | None" = None,
+) -> pl.DataFrame:
     """The predictions of models, baselines and the bound on the test pairs of either half; ties left out.
 
     Of the models `model` must be there, k1 and oracle may be.

@@ -116,9 +116,15 @@ class Scores:
 
 
 def find(
-    scores: list[Score], users: str, model: str, *, shots: int | None = None, new: bool = False,
-    test: str | None = None, pairs: str = "all",
-) -> Score | None:  # fmt: skip
+    scores: list[Score],
+    users: str,
+    model: str,
+    *,
+    shots: int | None = None,
+    new: bool = False,
+    test: str | None = None,
+    pairs: str = "all",
+) -> Score | None:
     """The score of a model on all items, on known ones where these are kept apart, or on new ones."""
     for items in ("new",) if new else ("all", "known"):
         for score in scores:

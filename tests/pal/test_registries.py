@@ -1,5 +1,7 @@
 """Members from outside the package in use, and members of the registries that are not there."""
 
+import re
+
 import pytest
 import torch
 
@@ -49,20 +51,14 @@ def test_members_from_outside_are_fitted_saved_adapted_and_asked_with(registered
 
 def test_a_name_that_is_in_no_registry_is_refused_by_the_config(registered):
     assert HeadConfig(model="mixed-effects").model == "mixed-effects"
-    for config, options, known in (
-        (
-            HeadConfig,
-            {"model": "C"},
-            "'A', 'B', 'point', 'linear', 'routed', 'general', 'mixed-effects', got 'C'",
-        ),
-        (FitConfig, {"objective": "vote"}, "'pal', 'mixture', 'marginal', 'small-deviations', got 'vote'"),
-        (
-            FitConfig,
-            {"population": ["points"]},
-            r"'points', 'gaussian', 'amortised', 'few points', got \['points'\]",
-        ),
+    for config, options, names in (
+        (HeadConfig, {"model": "C"}, MODELS),
+        (FitConfig, {"objective": "vote"}, OBJECTIVES),
+        (FitConfig, {"population": ["points"]}, POPULATIONS),
     ):
-        with pytest.raises(PalError, match=f"^{next(iter(options))} must be one of {known}$"):
+        ((option, given),), known = options.items(), ", ".join(map(repr, names))
+        sentence = re.escape(f"{option} must be one of {known}, got {given!r}")
+        with pytest.raises(PalError, match=f"^{sentence}$"):
             config.from_options(**options)
 
 
