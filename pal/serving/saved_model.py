@@ -156,7 +156,7 @@ def check_tensors(
     if tensors.keys() != expected:
         missing, extra = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
         got = f"{extra} too many, {missing} missing"
-        raise PalError(f"tensors must be those of the head's options, got {got}")
+        raise PalError(f"tensors must be those of the head's options, got {got}; fit again")
     for name, tensor in sorted(tensors.items()):
         if tensor.shape != shapes.get(name, tensor.shape):
             raise PalError(f"{name} must have the shape {tuple(shapes[name])}, got {tuple(tensor.shape)}")
