@@ -78,11 +78,6 @@ def main(dataset: str) -> None:
     stability = prototype_stability(data, model)
     outside = [user for half in ((stability or {}).get("outside") or {}).values() for user in half["who"]]
     data_flow = data_flow_counts(dataset)
-    curve = paths.plot("training", dataset)
-    if not curve.exists():
-        raise PipelineError(f"{curve} is missing; run `dvc repro -f train@{dataset}`")
-    with curve.open(encoding="utf-8", newline="") as file:
-        training = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
     whole = {
         "dataset": dataset,
         "source": str(read_json(paths.prepared(dataset) / MANIFEST, f"prepare@{dataset}")["source"]),
@@ -105,13 +100,22 @@ def main(dataset: str) -> None:
         "plurality": differ,
         "beside": {name: compare(places["seen"], score, knobs) for name, score in unfitted.items() if score},
         "calibration": calibration,
-        "training": training,
+        "training": _training(dataset),
         "gallery": gallery(data, items, shown.gallery_pairs),
         **portrait(data, models, items, shown.items_per_prototype, outside),
     }
     with new_folder(paths.evaluated(dataset)) as folder:
         write_json(folder / "evaluated.json", whole)
         write_manifest(folder)
+
+
+def _training(dataset: str) -> list[Row]:
+    """The rounds of training, as `train` wrote them."""
+    curve = paths.plot("training", dataset)
+    if not curve.exists():
+        raise PipelineError(f"{curve} is missing; run `dvc repro -f train@{dataset}`")
+    with curve.open(encoding="utf-8", newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def _calibration(predictions: pl.DataFrame, data: Study, items: str = "all", test: str = "") -> Row:
