@@ -69,7 +69,7 @@ Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Seq
 RAW_AT_ONCE = 1 << 15
 # Comparisons of embeddings that are read together: so few that they stay in the processor's cache.
 EMBEDDINGS_AT_ONCE = 1 << 10
-BLOCK = 8192  # responses that are scored at a time: some megabytes, which stay in the cache as well
+BLOCK = 8192  # embeddings that are scored at a time: some megabytes, which stay in the cache as well
 
 
 class Ranked(NamedTuple):
@@ -230,21 +230,18 @@ class RewardModel:
         n, device = len(items), head.device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
         rewards = torch.empty(n, device=device, dtype=torch.float32)
-        step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE
-        with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
-            for first in range(0, n, step):
-                some = items[first : first + step]
-                embedded = self.encode_responses(some, places_in("responses", first))
-                for start in range(0, len(some), BLOCK):
-                    block = embedded.tensor(slice(start, start + BLOCK))
-                    rows = slice(first + start, first + start + len(block))
-                    distinct, row = embedded_prompts.distinct(rows)
-                    rewards[rows] = head.reward_embedded(
-                        head.embed_prompts(distinct.to(device, torch.float32)),
-                        row.to(device),
-                        block.to(device, torch.float32),
-                        states if states.dim() == 1 else states[rows],
-                    )
+        step = BLOCK if isinstance(items, Tensor) else RAW_AT_ONCE
+        for first in range(0, n, step):
+            rows = slice(first, first + step)
+            embedded = self.encode_responses(items[rows], places_in("responses", first)).tensor()
+            distinct, row = embedded_prompts.distinct(rows)
+            with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
+                rewards[rows] = head.reward_embedded(
+                    head.embed_prompts(distinct.to(device, torch.float32)),
+                    row.to(device),
+                    embedded.to(device, torch.float32),
+                    states if states.dim() == 1 else states[rows],
+                )
         for row in (~torch.isfinite(rewards)).nonzero()[:1, 0].tolist():
             raise places_in("responses")(row).error(
                 f"must have a finite reward, got {float(rewards[row])}; its embedding, the prompt's or the "
@@ -468,8 +465,9 @@ class RewardModel:
 
     def encode_prompts(self, prompts: Items | None, n: int, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of prompts, one for all responses or one for each; of width 0 where none are read."""
+        one_for_all = torch.zeros(n, dtype=torch.long)
         if not self.head.needs_prompts:
-            return ItemEmbeddings(torch.zeros(1, 0)).repeated(n)
+            return ItemEmbeddings(torch.zeros(1, 0), one_for_all)
         if prompts is None:
             raise PalError("prompts must be given, got None; this model's reward depends on the prompt")
         items = as_list(prompts)
@@ -477,7 +475,7 @@ class RewardModel:
             wanted = f"one for all responses, or one for each of the {n}"
             raise PalError(f"prompts must be {wanted}, got {len(items)}")
         embedded = self.input_encoder.encode(items, "prompts", self.prompt_dim, places)
-        return embedded.repeated(n) if len(items) == 1 else embedded
+        return ItemEmbeddings(embedded.table, one_for_all) if len(items) == 1 else embedded
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the model, by the name it has on disk."""
