@@ -20,7 +20,7 @@ from pal import encoders
 from pal.encoders.images import prefetch, read
 from pal.errors import PalError
 from pipeline.datasets import persona
-from pipeline.encoding.jobs import batches
+from pipeline.stages.encode import batches
 
 NAME = "all-MiniLM-L6-v2"
 N_TEXTS, SLICE = 6_000, 1_000
