@@ -158,9 +158,8 @@ class RewardModel:
         """
         states = fitted.states.cpu()
         population = fitted.population or fit_population(fit_config.population, states)
-        dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
-        head = deepcopy(fitted.head).cpu()
-        return cls(head, user_ids, states, population, fit_config, encoder, **dims, attributes=attributes)
+        options = {**embeddings.dims, "attributes": attributes}
+        return cls(deepcopy(fitted.head).cpu(), user_ids, states, population, fit_config, encoder, **options)
 
     @classmethod
     def load(

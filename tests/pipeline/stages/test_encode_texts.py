@@ -7,7 +7,6 @@ import pytest
 
 from pal.encoders import vector_store as embeddings
 from pipeline import PipelineError, paths
-from pipeline.encoding import jobs
 from pipeline.stages import encode
 from pipeline.storage import tables
 
@@ -33,7 +32,7 @@ def manifest():
 
 
 def test_skipped_texts_are_counted_and_listed_with_their_reasons(own, monkeypatch):
-    monkeypatch.setattr(jobs, "TEXTS_AT_ONCE", 4)  # nine texts, four at a time
+    monkeypatch.setattr(encode, "TEXTS_AT_ONCE", 4)  # nine texts, four at a time
     message = r"^the text '' of own \(and 2 more\) cannot be encoded: is empty; mend"
     with pytest.raises(PipelineError, match=message):
         encode.main("own")
