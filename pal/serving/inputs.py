@@ -45,7 +45,6 @@ Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
 TOKENS_PER_BATCH, IMAGES_PER_BATCH = 4096, 32
 FINITE_BLOCK = 8192  # embeddings that are checked at a time, so that nothing of the table's size is allocated
-ALL = slice(None)  # of the items of a list
 
 
 class Place(NamedTuple):
@@ -65,11 +64,6 @@ class Place(NamedTuple):
 Places: TypeAlias = Callable[[int], Place]
 
 
-def places_in(column: str, start: int = 0) -> Places:
-    """Names such as `responses[3]` for the items of one argument, numbered from `start`."""
-    return lambda row: Place(f"{column}[{start + row}]", column, start + row)
-
-
 @dataclass(frozen=True)
 class ItemEmbeddings:
     """Embeddings of a list of items; an item that repeats is stored once.
@@ -85,9 +79,9 @@ class ItemEmbeddings:
         """Each item's row of the table."""
         return torch.arange(len(self.table), device=self.table.device) if self.row is None else self.row
 
-    def tensor(self, items: slice = ALL) -> Float[Tensor, "n dim"]:
-        """One embedding per item, or for some of them, repeated where items repeat."""
-        return self.table[items if self.row is None else self.row[items].to(self.table.device)]
+    def tensor(self) -> Float[Tensor, "n dim"]:
+        """One embedding per item, repeated where items repeat."""
+        return self.table if self.row is None else self.table[self.row.to(self.table.device)]
 
     def distinct(self, items: slice) -> tuple[Float[Tensor, "distinct dim"], Int[Tensor, " n"]]:
         """Embeddings of some items that differ, and each item's row of them.
@@ -336,12 +330,15 @@ class InputEncoder:
             for prompt, text in zip(prompts, texts, strict=True)
         ]
 
-    def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
+    def encode(
+        self, items: ItemList, side: Side, dim: int, places: Places | None = None, *, start: int = 0
+    ) -> ItemEmbeddings:
         """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
 
-        Embeddings pass through, and must be `dim` wide. `places` names items in messages.
+        Embeddings pass through, and must be `dim` wide. `places` names items in messages; by default they are
+        numbered from `start`, as `responses[3]`.
         """
-        places = places or places_in(side)
+        places = places or (lambda row: Place(f"{side}[{start + row}]", side, start + row))
         if isinstance(items, Tensor):
             repeats = len(items) > 1 and items.stride(0) == 0  # one embedding, which is stored once
             table = items[:1] if repeats else items
