@@ -215,7 +215,7 @@ def plurality(
     states = model.states
     if users == "unseen":
         states = locate(data, model, knobs)[knobs.headline_shots][0]
-    p_value = plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed).p_value
+    p_value = plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed)
     why = "users are asked of different things" if p_value is None else None
     return {"differ_p": rounded(p_value), "why": why}
 
