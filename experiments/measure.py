@@ -23,7 +23,7 @@ from pipeline.evaluation.bounds import Bound
 from pipeline.evaluation.predictions import available_baselines, predict
 from pipeline.evaluation.scores import Scores, find, score_slices
 from pipeline.params import Evaluate
-from pipeline.study import Study, pick_device
+from pipeline.study import Study
 
 # What can be read of a fit: users, model, and the marks by which `find` tells tests apart.
 READERS: dict[str, dict[str, Any]] = {
@@ -96,7 +96,7 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
             fitted = fit(
                 data.embeddings, data.select("seen", "train"), n_users=data.n_users("seen"), head=head,
                 config=config, val=data.select("seen", "val"), seed=seed,
-                device=pick_device("auto", "device"),
+                device="cuda" if torch.cuda.is_available() else "cpu",
             )  # fmt: skip
             at = {**cell, **place, "preset": preset}
             if "recovered" in entry.read and seed == entry.seeds[0] and "-" not in preset:

@@ -110,6 +110,19 @@ class Params(Config):
         """A dataset's section."""
         return getattr(self, dataset)
 
+    def device(self, stage: str) -> str:
+        """Where a stage computes, cpu or cuda: as its parameter says; for auto the GPU where there is one."""
+        wanted = getattr(self, stage).device
+        if wanted == "cpu":
+            return "cpu"  # without torch, which takes seconds to import
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if wanted == "cuda":
+            raise PipelineError(f"{stage}.device is cuda, but torch sees no GPU here; set it to auto or cpu")
+        return "cpu"
+
     @model_validator(mode="after")
     def _datasets_are_known_and_counts_agree(self) -> "Params":
         for name in self.datasets:

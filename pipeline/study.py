@@ -170,13 +170,6 @@ def n_prototypes(dataset: str, params: "Params") -> int:
     return int(read_json(paths.chosen(dataset), f"choose-k@{dataset}")["K"])
 
 
-def pick_device(wanted: str, key: str) -> str:
-    """Where to compute, cpu or cuda: as the parameter `key` wants; for auto the GPU where there is one."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise PipelineError(f"{key} is cuda, but torch sees no GPU here; set it to auto or cpu")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def _rows_of(
     dataset: str,
     side: str,

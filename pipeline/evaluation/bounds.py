@@ -75,12 +75,9 @@ class GroupBound:
 
 
 def group_margins(
-    agrees: Bool[Tensor, "known groups"],
-    user: Int[Tensor, " known"],
-    would: Bool[Tensor, "n groups"],
-    test_user: Int[Tensor, " n"],
-    n_users: int,
-) -> Float[Tensor, " n"]:
+    agrees: Bool[Tensor, "known groups"], user: Int[Tensor, " known"],
+    would: Bool[Tensor, "n groups"], test_user: Int[Tensor, " n"], n_users: int,
+) -> Float[Tensor, " n"]:  # fmt: skip
     """Chance that users answer as they did, less one half, from the groups that fit their known answers.
 
     Where statements that occur with both answers leave no group without a contradiction, the fewest count.
@@ -210,14 +207,9 @@ Bound = GroupBound | PolytopeBound | MixtureBound
 
 
 def draw_points(
-    walls: Float[Tensor, "chains walls K"],
-    start: Float[Tensor, "chains K"],
-    *,
-    concentration: float,
-    kept: int,
-    burn: int,
-    generator: torch.Generator,
-) -> Float[Tensor, "chains kept K"]:
+    walls: Float[Tensor, "chains walls K"], start: Float[Tensor, "chains K"],
+    *, concentration: float, kept: int, burn: int, generator: torch.Generator,
+) -> Float[Tensor, "chains kept K"]:  # fmt: skip
     """Hit-and-run: points w of the simplex with walls @ w >= 0, in proportion to Dirichlet(concentration).
 
     From a point inside take a random direction, and go to a point drawn evenly from the line between the

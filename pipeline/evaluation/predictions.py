@@ -18,7 +18,7 @@ import polars as pl
 import torch
 from torch.nn.functional import normalize
 
-from pal.comparisons import Comparisons, Questions
+from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import one_state_for_all
 from pal.models.base import PrototypeModel, feature_blocks
@@ -54,7 +54,8 @@ FEW_ANSWERS = 10
 SIMILARITIES_AT_ONCE = 8192
 NUMBERS_AT_ONCE = 1 << 24
 
-Key = tuple[str, int | None]  # a model's name, and the shots that it was given
+# By a model's name and the shots that it was given, a tensor for each draw of these.
+Draws = dict[tuple[str, int | None], list[torch.Tensor]]
 Margins = Callable[[Comparisons], torch.Tensor]
 
 
@@ -63,21 +64,17 @@ def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins
     train = data.select("seen", "train")
     baselines = {"majority": majority(train)}
     lengths = torch.tensor([len(texts.get(item, "")) for item in data.response_ids])
-    if len(lengths) and set(data.response_ids) <= texts.keys() and not few_answers(asked_in(train)):
+    if len(lengths) and set(data.response_ids) <= texts.keys() and not few_answers(train):
         baselines["longer"] = lambda pairs: longer(lengths, pairs)
     if in_one_space(data):
         baselines["similarity"] = lambda pairs: similarity(data, pairs)
     return baselines
 
 
-def asked_in(pairs: Comparisons) -> Questions:
-    """The distinct questions that comparisons answer."""
-    return pairs.questions[torch.unique(pairs.question)]
-
-
-def few_answers(questions: Questions) -> bool:
-    """Whether all questions share a few answers, as yes and no."""
-    return len(torch.unique(torch.cat([questions.first, questions.second]))) <= FEW_ANSWERS
+def few_answers(pairs: Comparisons) -> bool:
+    """Whether all questions that are answered share a few answers, as yes and no."""
+    asked = pairs.questions[torch.unique(pairs.question)]
+    return len(torch.unique(torch.cat([asked.first, asked.second]))) <= FEW_ANSWERS
 
 
 def majority(train: Comparisons) -> Margins:
@@ -96,7 +93,7 @@ def majority(train: Comparisons) -> Margins:
     met = torch.bincount(torch.cat([first, second]), minlength=n).clamp_min(1)
     by_response = net / met / 2  # the share of its comparisons in which it was chosen, less one half
     votes = by_response[q.first] - by_response[q.second]
-    if not few_answers(asked_in(train)):
+    if not few_answers(train):
         by_question = torch.zeros(len(q)).index_add(0, train.question, vote)
         votes = torch.where(by_question != 0, by_question, votes)
     return lambda pairs: votes[pairs.question] * pairs.sign
@@ -122,11 +119,8 @@ def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
 
 def in_one_space(data: Study) -> bool:
     """Whether one encoder, the same to the last file, embedded prompts and responses; vectors do not say."""
-    prompts, responses = data.embedders["prompts"], data.embedders["responses"]
-    if prompts is None or responses is None or prompts.encoder in ("none", ""):
-        return False
-    both = [(by.encoder, by.files_sha256, by.dim) for by in (prompts, responses)]
-    return both[0] == both[1]
+    made = [by and (by.encoder, by.files_sha256, by.dim) for by in data.embedders.values()]
+    return None not in made and made[0] == made[1] and made[0][0] not in ("none", "")
 
 
 def predict(
@@ -145,8 +139,7 @@ def predict(
         pairs, rows = without_ties(data.select(half, "test"))
         if not len(pairs):
             continue
-        margins: dict[Key, list[torch.Tensor]] = {}
-        margins |= {(n, None): [margin(pairs)] for n, margin in baselines.items()}
+        margins: Draws = {(n, None): [margin(pairs)] for n, margin in baselines.items()}
         if half == "seen":
             margins |= {(n, None): margins_by(m, [m.states], data, pairs) for n, m in models.items()}
             if bound is not None:
@@ -193,16 +186,14 @@ def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> 
 
 def unseen_margins(
     data: Study, pairs: Comparisons, models: dict[str, RewardModel], knobs: Evaluate, bound: "Bound | None"
-) -> dict[Key, list[torch.Tensor]]:
+) -> Draws:
     """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
-    model, n_users = models["model"], data.n_users("unseen")
-    margins: dict[Key, list[torch.Tensor]] = {}
-    controls: dict[str, torch.Tensor | None] = {"oracle": data.group_weights("unseen")}
+    model, n_users, margins = models["model"], data.n_users("unseen"), Draws()
     if "k1" in models:  # whose users all have the same state
-        controls = {"k1": models["k1"].population.mean.expand(n_users, -1), **controls}
-    for name, states in controls.items():
-        if name in models and states is not None:
-            margins[name, None] = margins_by(models[name], [states], data, pairs)
+        everyone = models["k1"].population.mean.expand(n_users, -1)
+        margins["k1", None] = margins_by(models["k1"], [everyone], data, pairs)
+    if "oracle" in models and (groups := data.group_weights("unseen")) is not None:
+        margins["oracle", None] = margins_by(models["oracle"], [groups], data, pairs)
     located = locate(data, model, knobs)
     every = iter(margins_by(model, [states for draws in located.values() for states in draws], data, pairs))
     margins |= {("model", shots): [next(every) for _ in draws] for shots, draws in located.items()}

@@ -40,17 +40,23 @@ def main() -> None:
 
 def render(evaluated: Row) -> str:
     """A dataset's page, from what evaluate wrote, the `curves` of choose-k and the `methods` of compare."""
-    filters = {"interval": findings.interval, "series": findings.series}
-    s, template = section(evaluated), TEMPLATES / "report.html.j2"
-    scripts = [page.script("people")]
-    return render_page(template, filters, scripts, s=s, title=s["title"], series=charts.SERIES)
+    names = findings.series_names(evaluated)
+    tables = {
+        "table": findings.table(evaluated["accuracies"]),
+        "tests": findings.table_by_test(evaluated["tests"]),
+        "filters": findings.table_by_filter(evaluated["filters"]),
+    }
+    dots = {name: findings.dots(table, names) for name, table in tables.items()}
+    shown = {"names": names, **tables, "dots": dots, "figures": figures(evaluated, names)}
+    s, filters = heading(evaluated) | shown, {"interval": findings.interval, "series": findings.series}
+    context = {"s": s, "title": s["title"], "series": charts.SERIES, "findings": findings}
+    return render_page(TEMPLATES / "report.html.j2", filters, [page.script("people")], **context)
 
 
 def render_index(evaluated: list[Row], *, paper: bool = False) -> str:
     """The page that leads to those of the datasets, and with `paper` to that of the paper's experiments."""
-    sections, title = [section(each) for each in evaluated], "Reward models personal to each user"
-    context = {"sections": sections, "paper": paper, "title": title}
-    return page.render_page(TEMPLATES / "index.html.j2", **context)
+    context = {"sections": map(heading, evaluated), "title": "Reward models personal to each user"}
+    return page.render_page(TEMPLATES / "index.html.j2", paper=paper, **context)
 
 
 def render_page(
@@ -63,16 +69,8 @@ def render_page(
     return page.render_page(template, scripts=every, filters=filters, theme=charts.THEME, **context)
 
 
-def section(evaluated: Row) -> Row:
-    """What the template shows of one dataset: its sentences, its tables and its charts."""
-    dataset, accuracies = evaluated["dataset"], evaluated["accuracies"]
-    curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
-    names = findings.series_names(evaluated)
-    shown = {
-        "table": findings.table(accuracies),
-        "tests": findings.table_by_test(evaluated["tests"]),
-        "filters": findings.table_by_filter(evaluated["filters"]),
-    }
+def heading(evaluated: Row) -> Row:
+    """What was evaluated, with what also the page that leads here shows: title, tags, and whether it pays."""
     kind = evaluated["source"].partition(":")[0]
     untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
     methods = findings.by_method(evaluated.get("methods") or {})
@@ -83,31 +81,15 @@ def section(evaluated: Row) -> Row:
     return {
         **evaluated,
         "story": {**evaluated["portrait"], "pays": {**answer, **page.dots(rows)}},
-        "title": DATASETS[dataset].TITLE,
-        "about": DATASETS[dataset].ABOUT,
+        "title": DATASETS[evaluated["dataset"]].TITLE,
+        "about": DATASETS[evaluated["dataset"]].ABOUT,
         # What a reader must not overlook: made-up data, and encoders that were never trained.
         "tags": [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained,
-        "compared": findings.plurality(evaluated),
-        "held": findings.against_baselines(evaluated),
-        "meaning": findings.meaning_of_k(evaluated),
-        "names": names,
-        **shown,
-        "grouped": any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
-        "dots": {name: findings.dots(table, names) for name, table in shown.items()},
-        "figures": figures(evaluated, names, curves),
-        "references": [row["series"] for row in findings.curve(accuracies)[1]],
-        "bounded": bool(findings.accuracies_along(accuracies, "bound")),
-        "asking": findings.asking(accuracies),
-        "trust": findings.trust(evaluated),
-        "alarms": findings.alarms(evaluated),
-        "strictest": findings.table(evaluated["never_seen"]["accuracies"]),
-        "never": findings.never_seen(evaluated["never_seen"]),
         "methods": methods,
-        "prototypes_said": findings.choices_of_k(curves, K),
     }
 
 
-def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> dict[str, Spec | None]:
+def figures(evaluated: Row, names: dict[str, str]) -> dict[str, Spec | None]:
     """Every chart of a dataset but those of its tables; None where there is nothing to draw."""
     accuracies, truth, log = evaluated["accuracies"], evaluated["truth"], evaluated["training"]
     charted = ("few_shot", "asking", "calibration", "loss", "val_accuracy", "truth", "curves")
@@ -135,6 +117,6 @@ def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> di
         made["val_accuracy"] = charts.training(percents, series, "validation accuracy, %")
     if truth and truth["users"]:
         made["truth"] = charts.truth(truth)
-    if curves:
-        made["curves"] = charts.choices(curves)
+    if evaluated.get("curves"):
+        made["curves"] = charts.choices(evaluated["curves"])
     return made

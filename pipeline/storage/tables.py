@@ -78,10 +78,8 @@ SPLIT_COLUMNS = {"pair_id": pa.int64(), "users": NAME, "split": NAME, "items": N
 SCHEMAS = {ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, SPLITS: _schema(SPLIT_COLUMNS, SPLIT_COLUMNS)}
 
 
-def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others: Any) -> None:
-    """Write a folder's manifest, after all its other files; counts are read, kept, dropped, and others."""
-    if counts is not None:
-        others = {"counts": counts, **others}
+def write_manifest(folder: Path, **contents: Any) -> None:
+    """Write a folder's manifest, after all its other files; `counts` are read, kept, dropped, and others."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
         hashes = pool.map(sha256_of, paths)
@@ -89,7 +87,7 @@ def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others:
         path.relative_to(folder).as_posix(): {"sha256": sha256, "size": path.stat().st_size}
         for path, sha256 in zip(paths, hashes, strict=True)
     }
-    write_json(folder / MANIFEST, {**others, "files": files})
+    write_json(folder / MANIFEST, {**contents, "files": files})
 
 
 def recorded_hashes(manifest: Path, made_by: str = "") -> dict[str, str]:
@@ -198,33 +196,26 @@ class Coded:
 
 
 def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
-    """Read columns of a table that the stage `made_by` wrote as codes, one by one, which bounds memory."""
+    """Read columns of a table that the stage `made_by` wrote as codes, one by one, which bounds memory.
+
+    Chosen and rejected share their names. A null number is 1.
+    """
     check(path, made_by)
-    sides = [name for name in columns if name in SIDES]
     read = Coded({}, {})
-    for part in filter(None, [sides, *([name] for name in columns if name not in SIDES)]):
-        each = coded(_read(path, made_by, part))
-        read.columns.update(each.columns)
-        read.names.update(each.names)
-    return read
-
-
-def coded(table: pa.Table) -> Coded:
-    """A table's columns as codes; chosen and rejected share their names. A null number is 1."""
-    arrays, names = {}, {}
-    if sides := [name for name in table.column_names if name in SIDES]:
-        both = [chunk for name in sides for chunk in table[name].chunks]
-        joined, names_of_both = codes(pa.chunked_array(both, table[sides[0]].type))
-        arrays |= dict(zip(sides, np.split(joined, len(sides)), strict=True))
-        names |= dict.fromkeys(sides, names_of_both)
-    for name in (name for name in table.column_names if name not in sides):
-        if pa.types.is_dictionary(table[name].type):
-            arrays[name], names[name] = codes(table[name])
+    sides = [list(SIDES)] if SIDES[0] in columns else []
+    for part in [*sides, *([name] for name in columns if name not in SIDES)]:
+        table = _read(path, made_by, part)
+        column = pa.chunked_array([chunk for name in part for chunk in table[name].chunks], table[0].type)
+        if pa.types.is_dictionary(column.type):
+            joined, names = codes(column)
+            read.columns.update(zip(part, np.split(joined, len(part)), strict=True))
+            read.names.update(dict.fromkeys(part, names))
         else:
-            values = table[name].fill_null(1).to_numpy()
+            values = column.fill_null(1).to_numpy()
             # A column of ones alone takes no memory.
-            arrays[name] = np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
-    return Coded(arrays, names)
+            ones = np.broadcast_to(values[:1], values.shape)
+            read.columns[part[0]] = ones if (values == 1).all() else values
+    return read
 
 
 def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
