@@ -64,17 +64,15 @@ def place(row: Row) -> str:
     """Whose comparisons, on which items, a row of accuracies is about."""
     n = row["shots"] or 0
     shots = {0: "no comparisons", 1: "1 comparison"}.get(n, f"{n} comparisons")
-    parts = {
-        "seen": ["Seen"],
-        "unseen": ["Unseen", shots],
-        "unlocated": ["Unseen, without comparisons to be located by"],
-        "all": ["All users", f"unseen from {shots}"],
+    who = {
+        "seen": "Seen",
+        "unseen": f"Unseen, {shots}",
+        "unlocated": "Unseen, without comparisons to be located by",
+        "all": f"All users, unseen from {shots}",
     }[row["users"]]
-    if row["items"] not in ("all", "never seen"):  # that table says so above itself
-        parts = [*parts, f"{row['items']} items"]
-    if row.get("pairs", "all") != "all":
-        parts = [*parts, f"{row['pairs']} pairs"]
-    return ", ".join(parts)
+    # The table of what was never seen says so above itself.
+    items = f", {row['items']} items" if row["items"] not in ("all", "never seen") else ""
+    return who + items + (f", {row['pairs']} pairs" if row.get("pairs", "all") != "all" else "")
 
 
 def ordered(accuracies: list[Row]) -> list[Row]:
@@ -106,28 +104,26 @@ def one_for_everyone(accuracies: list[Row], row: Row) -> Row | None:
 
 def places_of(evaluated: Row) -> list[Row]:
     """The picture of whether it pays: at few places the model beside one reward for everyone."""
-    accuracies, name = evaluated["accuracies"], unbroken(name_of(evaluated))
-    rows = ordered(accuracies)
+    accuracies, name, personal = evaluated["accuracies"], unbroken(name_of(evaluated)), is_personal(evaluated)
+    rows, picture = ordered(accuracies), []
+    name = name.removeprefix("the ") if name.startswith("the ") else f"personal, {name}"
     most = max((row["shots"] or 0 for row in rows), default=0)
-    picture = []
     for row in rows:
         if row["shots"] not in (None, 0, most) or (row["items"] == "new" and row["users"] != "seen"):
             continue
-        shown = [("one reward for everyone", "one", row)]
-        if is_personal(evaluated):
-            one = one_for_everyone(accuracies, row)
-            personal = name.removeprefix("the ") if name.startswith("the") else f"personal, {name}"
-            shown = [(personal, "model", row), ("one reward for everyone", "one", one)]
-        marks = [_mark(name, series, cell) for name, series, cell in shown if cell]
+        one = one_for_everyone(accuracies, row) if personal else row
+        marks = [_mark(name, "model", row)] if personal else []
+        marks += [_mark("one reward for everyone", "one", one)] if one else []
         picture.append({"place": f"{place(row)} ({row['n_users']:,})", "marks": marks})
     return picture
 
 
-def places_of_methods(methods: Row) -> list[Row]:
-    """The same of methods side by side: the best at each place stands out."""
-    marks: dict[str, list[Row]] = {place: [] for place in methods["places"]}
-    for row in methods["rows"]:
-        marks[row["place"]].append(_mark(row["method"], "model" if row["best"] else "rest", row))
+def places_of_methods(rows: list[Row]) -> list[Row]:
+    """The same of methods side by side, as compare wrote them: the best at each place stands out."""
+    marks: dict[str, list[Row]] = {}
+    for row in rows:
+        mark = _mark(row["method"], "model" if row["best"] else "rest", row)
+        marks.setdefault(row["place"], []).append(mark)
     return [{"place": place, "marks": of_place} for place, of_place in marks.items()]
 
 
@@ -163,24 +159,6 @@ def table_by_filter(accuracies: list[Row]) -> list[Row]:
     return table([row for row in accuracies if row["shots"] in (None, 0, most)])
 
 
-def by_method(compared: Row) -> Row | None:
-    """What compare wrote, as a table of methods by place; None where no methods were compared."""
-    rows = compared.get("rows")
-    if not rows:
-        return None
-    places = list(dict.fromkeys(row["place"] for row in rows))
-    cells = {(row["method"], row["place"]): row for row in rows}
-    names = dict.fromkeys(row["method"] for row in rows)
-    methods = [{"method": name, "cells": [cells[name, place] for place in places]} for name in names]
-    return {**compared, "places": places, "methods": methods}
-
-
-def one_kind_of_items(rows: list[Row]) -> list[Row]:
-    """Of rows on all, known and new items those on the first of these kinds that occurs."""
-    first = min((ITEMS.index(row["items"]) for row in rows), default=0)
-    return [row for row in rows if row["items"] == ITEMS[first]]
-
-
 def dots(table: list[Row], names: dict[str, str]) -> Row | None:
     """A table of accuracies as a picture, one mark per place and series; None where the table is empty.
 
@@ -203,27 +181,24 @@ def _is_undecided(row: Row) -> bool:
     return row["accuracy"] == row["low"] == row["high"] == 0.5
 
 
-def curve(accuracies: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The model on unseen users by shots, and what it is held against there, seen users among it."""
-    rows = ordered(accuracies)
-    unseen = one_kind_of_items([row for row in rows if row["users"] == "unseen"])
+def accuracies_along(accuracies: list[Row], model: str) -> list[Row]:
+    """A model on unseen users by shots, on the first of all, known and new items that it was judged on."""
+    rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
+    first = min((ITEMS.index(row["items"]) for row in rows), default=0)
+    return sorted((row for row in rows if row["items"] == ITEMS[first]), key=lambda row: row["shots"] or 0)
+
+
+def references(accuracies: list[Row]) -> list[Row]:
+    """What the model on unseen users by shots is held against, seen users among it."""
+    unseen = accuracies_along(accuracies, "model")
     if not unseen:
-        return [], []
-    seen = [row for row in rows if row["users"] == "seen"]
+        return []
+    seen = [row for row in ordered(accuracies) if row["users"] == "seen"]
     same_items = [row for row in seen if row["items"] == unseen[0]["items"]]
     held = {model: baseline(accuracies, unseen[-1], model) for model in ("k1", "longer", "majority")}
     held["seen"] = next(iter(same_items or seen), None)
-    return unseen, [
-        {"series": series, "accuracy": row["accuracy"]}
-        for series, row in held.items()
-        if row and not _is_undecided(row)
-    ]
-
-
-def accuracies_along(accuracies: list[Row], model: str) -> list[Row]:
-    """A model on unseen users by shots, on the items that the curve is about."""
-    rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
-    return sorted(one_kind_of_items(rows), key=lambda row: row["shots"] or 0)
+    rows = [(series, row) for series, row in held.items() if row and not _is_undecided(row)]
+    return [{"series": series, "accuracy": row["accuracy"]} for series, row in rows]
 
 
 def does_it_pay(evaluated: Row) -> Row:
@@ -390,27 +365,6 @@ def alarms(evaluated: Row) -> list[str]:
         who = " and ".join(many)
         said.append(f"No mix of these prototypes describes {who}: they stand outside the hull.")
     return [unbroken(sentence) for sentence in said]
-
-
-def trust(evaluated: Row) -> list[Row]:
-    """What is known of the prototypes, as names and values for a table; empty where K is 1."""
-    stability = evaluated["stability"]
-    if not stability:
-        return []
-    rows = {}
-    if stability["agreement"] is not None:
-        each = ", ".join(number(value) for value in stability["by_prototype"])
-        rows = {
-            "Prototypes, matched with those of other seeds": f"{number(stability['agreement'])} ({each})",
-            "Users' nearest prototype, the same from other seeds": number(stability["same_groups"]),
-            "Test questions on which a user's rewards agree": percent(stability["same_answers"]),
-        }
-    if stability["true_groups"] is not None:
-        rows["Users' nearest prototype and their true group"] = number(stability["true_groups"])
-    rows["Dead prototypes"] = _joined(stability["dead"]) or "none"
-    for half, count in (stability["outside"] or {}).items():
-        rows[f"{half.capitalize()} users outside the hull"] = f"{count['users']:,} of {count['of']:,}"
-    return [{"name": name, "value": value} for name, value in rows.items()]
 
 
 def asking(accuracies: list[Row]) -> str:

@@ -73,11 +73,11 @@ def heading(evaluated: Row) -> Row:
     """What was evaluated, with what also the page that leads here shows: title, tags, and whether it pays."""
     kind = evaluated["source"].partition(":")[0]
     untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
-    methods = findings.by_method(evaluated.get("methods") or {})
+    methods = evaluated["methods"]
     answer, rows = findings.does_it_pay(evaluated), findings.places_of(evaluated)
-    if methods:
+    if methods.get("rows"):
         answer = {"answer": methods["answer"], "sentence": methods["verdict"]}
-        rows = findings.places_of_methods(methods)
+        rows = findings.places_of_methods(methods["rows"])
     return {
         **evaluated,
         "story": {**evaluated["portrait"], "pays": {**answer, **page.dots(rows)}},
@@ -85,7 +85,6 @@ def heading(evaluated: Row) -> Row:
         "about": DATASETS[evaluated["dataset"]].ABOUT,
         # What a reader must not overlook: made-up data, and encoders that were never trained.
         "tags": [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained,
-        "methods": methods,
     }
 
 
@@ -94,16 +93,16 @@ def figures(evaluated: Row, names: dict[str, str]) -> dict[str, Spec | None]:
     accuracies, truth, log = evaluated["accuracies"], evaluated["truth"], evaluated["training"]
     charted = ("few_shot", "asking", "calibration", "loss", "val_accuracy", "truth", "curves")
     made: dict[str, Spec | None] = dict.fromkeys(charted)
-    model, references = findings.curve(accuracies)
+    model, bound, chosen = (
+        findings.accuracies_along(accuracies, name) for name in ("model", "bound", "asked")
+    )
     if len(model) > 1:
-        bound = findings.accuracies_along(accuracies, "bound")
         drawn = {"model": model} | ({"bound": bound} if bound else {})
-        made["few_shot"] = charts.few_shot(drawn, references, names)
-    drawn, chosen = (findings.accuracies_along(accuracies, name) for name in ("model", "asked"))
-    if len(drawn) > 1 and chosen:  # from none on, where both are the same
-        start = [row for row in drawn if row["shots"] == 0]
+        made["few_shot"] = charts.few_shot(drawn, findings.references(accuracies), names)
+    if len(model) > 1 and chosen:  # from none on, where both are the same
+        start = [row for row in model if row["shots"] == 0]
         both = {**names, "model": "Drawn comparisons"}
-        made["asking"] = charts.few_shot({"model": drawn, "asked": [*start, *chosen]}, [], both)
+        made["asking"] = charts.few_shot({"model": model, "asked": [*start, *chosen]}, [], both)
     if bins := [each for each in evaluated["calibration"]["bins"] if each["predicted"] is not None]:
         made["calibration"] = charts.calibration(bins)
     losses = {"loss": "training", "val_loss": "validation"}
@@ -117,6 +116,6 @@ def figures(evaluated: Row, names: dict[str, str]) -> dict[str, Spec | None]:
         made["val_accuracy"] = charts.training(percents, series, "validation accuracy, %")
     if truth and truth["users"]:
         made["truth"] = charts.truth(truth)
-    if evaluated.get("curves"):
+    if evaluated["curves"]:
         made["curves"] = charts.choices(evaluated["curves"])
     return made

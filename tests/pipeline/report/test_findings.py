@@ -166,8 +166,10 @@ def test_what_would_squeeze_the_other_marks_is_not_drawn():
     undecided = {**measured("unseen", None, "majority", 0.5), "low": 0.5, "high": 0.5}
     rows = [measured("unseen", n, "model", 0.8) for n in (0, 5)]
     assert drawn(*rows, undecided) == {"model"}
-    assert findings.curve([*rows, undecided])[1] == []
-    assert findings.curve([*rows, {**undecided, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
+    assert findings.references([*rows, undecided]) == []
+    assert findings.references([*rows, {**undecided, "high": 0.6}]) == [
+        {"series": "majority", "accuracy": 0.5}
+    ]
 
 
 def curve(K, *accuracies):
