@@ -5,11 +5,11 @@ training and one asked in a test are the same row.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.vector_store import Embedder, first_places, packed, unpacked
@@ -17,9 +17,6 @@ from pal.fitting.attributes import Attributes
 from pipeline import PipelineError, paths
 from pipeline.storage import tables
 from pipeline.storage.tables import Coded, read_json
-
-if TYPE_CHECKING:
-    from pipeline.params import Params
 
 SIDES = ("prompt", "chosen", "rejected")
 PAIR_COLUMNS = ["pair_id", "user_id", *SIDES, "group", "test", "filtered", "label", "weight"]
@@ -58,7 +55,7 @@ class Study:
         """Users of one half."""
         return len(self.user_ids[users])
 
-    def group_weights(self, users: str) -> torch.Tensor | None:
+    def group_weights(self, users: str) -> Tensor | None:
         """The oracle's weights, a prototype for each group of seen users; None if a user is in none."""
         if self.groups is None:
             return None
@@ -72,15 +69,11 @@ class Study:
 def alike_responses(data: Study) -> str:
     """A sentence on comparisons whose two responses have one vector, as of unknown emoji; else empty."""
     questions, table = data.comparisons.questions, data.embeddings.responses
-    alike = torch.cat([torch.zeros(0, dtype=torch.bool)] + [
-        (table[questions.first[block]] == table[questions.second[block]]).all(1)
-        for block in torch.arange(len(questions)).split(QUESTIONS_AT_ONCE)
-    ])  # fmt: skip
-    count, encoder = int(alike[data.comparisons.question].sum()), data.embedders["responses"]
+    blocks = torch.arange(len(questions)).split(QUESTIONS_AT_ONCE)
+    alike = [(table[questions.first[block]] == table[questions.second[block]]).all(1) for block in blocks]
+    count, encoder = int(torch.cat(alike)[data.comparisons.question].sum()), data.embedders["responses"]
     said = (
         f"{count:,} of {len(data.comparisons):,} comparisons are of two responses with the same vector: the "
-    )
-    said += (
         f"encoder ({encoder.encoder if encoder else 'none'}) cannot tell them apart, so no model can either."
     )
     return said if count else ""
@@ -163,19 +156,19 @@ def attributes_of(data: Study, users: str) -> list[Attributes]:
     return [told.get(user, {}) for user in data.user_ids[users]]
 
 
-def n_prototypes(dataset: str, params: "Params") -> int:
-    """The number of prototypes to fit: model.K, or what choose-k settled on where that is auto."""
-    if params.model.K != "auto":
-        return params.model.K
-    return int(read_json(paths.chosen(dataset), f"choose-k@{dataset}")["K"])
+def places_in_user(user: Tensor, n_users: int, generator: torch.Generator | None = None) -> Tensor:
+    """Each comparison's place, from 0, among its user's, in random order; without a generator as is."""
+    n = len(user)
+    shuffled = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    order = shuffled[torch.argsort(user[shuffled], stable=True)]
+    counts = torch.bincount(user, minlength=n_users)
+    place = torch.empty_like(user)
+    place[order] = torch.arange(n) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return place
 
 
 def _rows_of(
-    dataset: str,
-    side: str,
-    pairs: Coded,
-    shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
-    dropped: list[str],
+    dataset: str, side: str, pairs: Coded, shards: dict[str, tables.Shard], dropped: list[str]
 ) -> tuple[str | None, np.ndarray]:
     """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped."""
     codes, values = pairs[side], pairs.names[side]

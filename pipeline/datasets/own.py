@@ -88,11 +88,6 @@ class Params(base.DatasetParams):
     prepare: Prepare
     split: Shares
 
-    @property
-    def template(self) -> str | None:
-        """See `DatasetParams`."""
-        return template_of(self.prepare.item)
-
 
 def named(name: str) -> Any:
     """The same for a data set of one's own under another name: a section of params.yaml with `like: own`."""
@@ -250,9 +245,7 @@ def _check(
             )
         log.refuse("timestamp", empty, f"is empty or no time, which {name}.split.by: time does not allow")
     for half, modality in answers.modality.items():
-        encoder = own.encoder
-        if isinstance(encoder, base.EncoderByModality):
-            encoder = getattr(encoder, modality or "", "none")
+        encoder = own.encoder_of(modality or "")
         reads = encoders.modalities(encoder)
         if modality not in (None, "vector") and reads and modality not in reads:
             raise PipelineError(

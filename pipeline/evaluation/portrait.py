@@ -13,6 +13,7 @@ import polars as pl
 import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
 
 from pal.evaluation import prototypes
 from pal.evaluation.accuracy import rightness
@@ -104,7 +105,7 @@ def _repeats(data: Study) -> pl.DataFrame | None:
     return pl.DataFrame({"user_id": users, **columns}, schema_overrides={"user_id": pl.String})
 
 
-def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+def true_points(data: Study, model: RewardModel, weights: dict[str, Tensor]) -> dict[str, Any] | None:
     """Predicted and true ideal points of a simulation, in the plane of the true ones' largest spread.
 
     Preferences fix the space up to rotation and scale: the items alone turn it onto the true one.
@@ -244,7 +245,7 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
     questions, test = data.comparisons.questions[rows], data.select("seen", "test")
     shares, agreement, groups, answers = model.states.mean(0), [], [], []
 
-    def at_prototypes(head: PrototypeModel) -> torch.Tensor:
+    def at_prototypes(head: PrototypeModel) -> Tensor:
         with torch.inference_mode():
             return head.prototype_margins(head.question_features(data.embeddings, questions))
 

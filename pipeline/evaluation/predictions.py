@@ -12,10 +12,10 @@ similarity  the response nearer to its prompt wins, where one encoder put both i
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import polars as pl
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from pal.comparisons import Comparisons
@@ -27,13 +27,11 @@ from pal.users.points import free_weights
 from pal.users.population import log_likelihoods
 from pal.users.question_choice import answer_probabilities, interview
 from pipeline import PipelineError
+from pipeline.evaluation.bounds import Bound
 from pipeline.params import Evaluate
 from pipeline.paths import PARAMS
 from pipeline.storage.tables import USERS as HALVES
-from pipeline.study import Study, attributes_of
-
-if TYPE_CHECKING:
-    from pipeline.evaluation.bounds import Bound
+from pipeline.study import Study, attributes_of, places_in_user
 
 USERS = (*HALVES, "unlocated")
 SCHEMA = {
@@ -55,8 +53,8 @@ SIMILARITIES_AT_ONCE = 8192
 NUMBERS_AT_ONCE = 1 << 24
 
 # By a model's name and the shots that it was given, a tensor for each draw of these.
-Draws = dict[tuple[str, int | None], list[torch.Tensor]]
-Margins = Callable[[Comparisons], torch.Tensor]
+Draws = dict[tuple[str, int | None], list[Tensor]]
+Margins = Callable[[Comparisons], Tensor]
 
 
 def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins]:
@@ -99,13 +97,13 @@ def majority(train: Comparisons) -> Margins:
     return lambda pairs: votes[pairs.question] * pairs.sign
 
 
-def longer(lengths: torch.Tensor, comparisons: Comparisons) -> torch.Tensor:
+def longer(lengths: Tensor, comparisons: Comparisons) -> Tensor:
     """By how many characters the chosen response is longer; texts of equal length get no margin."""
     q = comparisons.questions
     return (lengths[q.first] - lengths[q.second])[comparisons.question].float() * comparisons.sign
 
 
-def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
+def similarity(data: Study, comparisons: Comparisons) -> Tensor:
     """The zero-shot scorer: cosine of prompt and chosen response, less that of prompt and rejected one."""
     q, prompts, responses = comparisons.questions, data.embeddings.prompts, data.embeddings.responses
     margins = [comparisons.sign[:0]]
@@ -124,13 +122,9 @@ def in_one_space(data: Study) -> bool:
 
 
 def predict(
-    data: Study,
-    models: dict[str, RewardModel],
-    baselines: dict[str, Margins],
-    knobs: Evaluate,
-    halves: tuple[str, ...] = HALVES,
-    bound: "Bound | None" = None,
-) -> pl.DataFrame:
+    data: Study, models: dict[str, RewardModel], baselines: dict[str, Margins], knobs: Evaluate,
+    halves: tuple[str, ...] = HALVES, bound: Bound | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """Predictions of models, baselines and the bound on the test pairs of either half; ties left out."""
     tables = [pl.DataFrame(schema=SCHEMA)]
     model, known = models["model"], data.select("seen", "train")
@@ -167,7 +161,7 @@ def predict(
     return pl.concat(tables)
 
 
-def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> pl.DataFrame:
+def _columns(data: Study, half: str, pairs: Comparisons, rows: Tensor) -> pl.DataFrame:
     """Columns of a half's test pairs that do not depend on the model; `known` counts a user's adapt pairs."""
     users, user, q = pl.lit(half), pairs.user.numpy(), pairs.questions
     known = torch.bincount(data.select(half, "adapt").user, minlength=data.n_users(half))[pairs.user].numpy()
@@ -185,7 +179,7 @@ def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> 
 
 
 def unseen_margins(
-    data: Study, pairs: Comparisons, models: dict[str, RewardModel], knobs: Evaluate, bound: "Bound | None"
+    data: Study, pairs: Comparisons, models: dict[str, RewardModel], knobs: Evaluate, bound: Bound | None
 ) -> Draws:
     """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
     model, n_users, margins = models["model"], data.n_users("unseen"), Draws()
@@ -209,7 +203,7 @@ def unseen_margins(
     return margins | {("asked", n): [next(every)] for n in asked}
 
 
-def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
+def without_ties(comparisons: Comparisons) -> tuple[Comparisons, Tensor]:
     """Comparisons with a preferred response, turned so that it is the chosen one, and which these were."""
     if comparisons.label is None:
         return comparisons, torch.arange(len(comparisons))
@@ -219,11 +213,9 @@ def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
     return replace(kept, sign=kept.sign * turn, label=None), rows
 
 
-def margins_by(
-    model: RewardModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
-) -> list[torch.Tensor]:
+def margins_by(model: RewardModel, tables: list[Tensor], data: Study, pairs: Comparisons) -> list[Tensor]:
     """Margins under several tables of users' states; what does not depend on the user is computed once."""
-    blocks: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
+    blocks: list[list[Tensor]] = [[pairs.sign[:0]] for _ in tables]
     with torch.inference_mode():
         for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
             rows = features.index_select(0, place)
@@ -232,7 +224,7 @@ def margins_by(
     return [torch.cat(margins) for margins in blocks]
 
 
-def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
+def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[Tensor]]:
     """Unseen users' states from each number of shots, one table per draw; nested within a draw (D18).
 
     A user with fewer comparisons is located from all of them. Where no user has any, there are zero shots.
@@ -265,12 +257,12 @@ def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[t
     return located
 
 
-def _told(data: Study, model: RewardModel) -> torch.Tensor | None:
+def _told(data: Study, model: RewardModel) -> Tensor | None:
     """What unseen users' attributes say of their states, as evidence; None where the prior reads none."""
     return model.attributes and model.attributes.evidence(attributes_of(data, "unseen"))
 
 
-def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, torch.Tensor]]:
+def drawn_shots(user: Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, Tensor]]:
     """Numbers of shots with the rows of the comparisons that are drawn, draw after draw."""
     generator = torch.Generator().manual_seed(knobs.seed)
     for _ in range(knobs.draws if len(user) else 0):
@@ -279,20 +271,7 @@ def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[t
             yield shots, (place < shots).nonzero().squeeze(1)
 
 
-def places_in_user(
-    user: torch.Tensor, n_users: int, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """Each comparison's place, from 0, among its user's, in random order; without a generator as is."""
-    n = len(user)
-    shuffled = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-    order = shuffled[torch.argsort(user[shuffled], stable=True)]
-    counts = torch.bincount(user, minlength=n_users)
-    place = torch.empty_like(user)
-    place[order] = torch.arange(n) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return place
-
-
-def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int, torch.Tensor]:
+def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int, Tensor]:
     """Unseen users' states after 1, 2 and more questions, chosen by expected information gain (BALD).
 
     A user can be asked what the adapt pairs answer, and at most `most` of that. Empty where there is nothing
@@ -305,7 +284,7 @@ def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int,
     told = _told(data, model)
     counts = torch.bincount(pairs.user, minlength=n_users)
     rounds, width = min(most, int(counts.max())), int(counts.max()) * len(prior.masses)
-    located: dict[int, list[torch.Tensor]] = {}
+    located: dict[int, list[Tensor]] = {}
     for users in torch.arange(n_users).split(max(1, NUMBERS_AT_ONCE // width)):
         some = pairs[((pairs.user >= users[0]) & (pairs.user <= users[-1])).nonzero().squeeze(1)]
         user, count = some.user - users[0], counts[users]

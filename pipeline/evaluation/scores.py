@@ -27,6 +27,7 @@ from pipeline.evaluation.predictions import FEW_ANSWERS, USERS, few_answers, rou
 from pipeline.params import Evaluate
 from pipeline.study import Study
 
+Numbers = dict[str, float | None]
 # The test set that headlines are about, the first of these that occurs (D32).
 HEADLINE_TESTS = ("no_leakage", "test")
 # Version 2's test set comes in two parts; together they are what is published as its test set.
@@ -48,7 +49,7 @@ CHOSEN = (
 )
 NAMES = {"balanced": "balanced_accuracy"}
 DETAILS_ONLY = ("macro",)
-NOT_COMPARED: dict[str, float | None] = dict.fromkeys(("difference", "low", "high", "p", "users"))
+NOT_COMPARED: Numbers = dict.fromkeys(("difference", "low", "high", "p", "users"))
 ONE_REWARD = ("k1", "shared")  # the K = 1 of the same settings, and the model with one state for everyone
 
 
@@ -89,7 +90,7 @@ class Score:
     model: str
     user: Int[np.ndarray, " users"]
     judged: Judged
-    metrics: dict[str, float | None]
+    metrics: Numbers
 
     def row(self) -> dict[str, Any]:
         """A row of the details: labels, metrics, the interval of the accuracy, and counts."""
@@ -252,9 +253,7 @@ def cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
     return {name: pl.Series(name, mask.numpy()) for name, mask in masks.items()}
 
 
-def headline(
-    scores: Scores, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
-) -> dict[str, Any]:
+def headline(scores: Scores, plurality: dict[str, Numbers], knobs: Evaluate) -> dict[str, Any]:
     """The numbers shown by `dvc metrics diff`, as nested dicts: of those that there are, the 15 of CHOSEN."""
 
     def accuracy(
@@ -264,7 +263,7 @@ def headline(
         found = (find(among, users, model, shots=n, **labels) for n in shots or (None,))
         return next((rounded(score.metrics["accuracy"]) for score in found if score), None)
 
-    def by_filter(users: str, *shots: int) -> dict[str, float | None]:
+    def by_filter(users: str, *shots: int) -> Numbers:
         return {
             f"{users}.{pairs}.accuracy": accuracy(users, "model", *shots, among=scores.by_filter, pairs=pairs)
             for pairs in ("filtered", "untouched")
@@ -310,9 +309,7 @@ def headline(
     return tree
 
 
-def against_one_reward(
-    scores: list[Score], users: str, knobs: Evaluate, *, new: bool = False
-) -> dict[str, float | None]:
+def against_one_reward(scores: list[Score], users: str, knobs: Evaluate, *, new: bool = False) -> Numbers:
     """Whether the model beats one reward for everyone, paired by user; nulls where it is one reward.
 
     Of ONE_REWARD the one that is harder to beat counts: a K = 1 is narrower, and cannot set careless users
@@ -325,7 +322,7 @@ def against_one_reward(
     return min(compared, key=lambda test: test["low"], default=dict(NOT_COMPARED))
 
 
-def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[str, float | None]:
+def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> Numbers:
     """How much more accurate the first is than the other, paired by user whom both judge; else nulls."""
     both = ()
     if score is not None and other is not None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from pal.report import page
 from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, points
-from pipeline.paths import AS_FITTED, ONE_PER_USER
 
 Row = dict[str, Any]
 MODELS = ("model", "k1", "similarity", "longer", "majority", "oracle", "bound")
@@ -294,44 +293,6 @@ def against_baselines(evaluated: Row) -> str:
     return unbroken(" ".join(said))
 
 
-def meaning_of_k(evaluated: Row) -> str:
-    """What K counts, given how users' weights were fitted."""
-    K, fit = evaluated["head"]["K"], evaluated["fit"]
-    personal = "A person's reward is the average person's with deviations of their own"
-    if K == 1 and is_personal(evaluated):
-        return f"{personal}; there are no prototypes."
-    if K == 1:
-        return "With one prototype every user has the same ideal point."
-    if fit["objective"] == "mixture" and fit["grid_points"] == 0:
-        return (
-            f"Each user was taken to stand at one of the {K} prototypes, so K is the number of "
-            "groups that the model tells apart; a user's weights say how sure it is of each."
-        )
-    return (
-        f"Users may stand anywhere between the prototypes, so K = {K} need not be the number of "
-        "groups: there can be more groups than prototypes."
-    )
-
-
-def choices_of_k(curves: dict[str, Row], K: int) -> str:
-    """What the curves of choose-k say of K, and why they may differ; empty without curves."""
-    said = []
-    if ONE_PER_USER in curves:
-        groups = curves[ONE_PER_USER]["K"]
-        words = "nobody is told apart" if groups == 1 else f"{groups} groups describe these users"
-        said.append(f"With every user at one prototype, {words} (K = {groups}).")
-    if AS_FITTED in curves:
-        said.append(f"Fitted as this model is, K = {curves[AS_FITTED]['K']} suffices.")
-    if len(curves) > 1:
-        said.append(
-            "The two may differ. With weights between the prototypes the sign of a reward is affine in the "
-            "weights, so users among three prototypes can behave as more than three groups; with every user "
-            "at one prototype, K is the number of groups, of which it takes many to imitate users who stand "
-            "between."
-        )
-    return unbroken(" ".join([*said, f"The model of this page has K = {K}."])) if curves else ""
-
-
 def alarms(evaluated: Row) -> list[str]:
     """Why the prototypes should not be believed, a sentence each; none where there is no reason."""
     stability, said = evaluated["stability"], []
@@ -365,30 +326,6 @@ def alarms(evaluated: Row) -> list[str]:
         who = " and ".join(many)
         said.append(f"No mix of these prototypes describes {who}: they stand outside the hull.")
     return [unbroken(sentence) for sentence in said]
-
-
-def asking(accuracies: list[Row]) -> str:
-    """What choosing is worth: how few chosen comparisons reach the most drawn ones."""
-    chosen = accuracies_along(accuracies, "asked")
-    drawn = [row for row in accuracies_along(accuracies, "model") if row["shots"]]
-    if not chosen or not drawn:
-        return ""
-    most = drawn[-1]
-    enough = [row for row in chosen if row["accuracy"] >= most["accuracy"]]
-    reached = (enough or chosen[-1:])[0]
-    goal = f"{most['shots']} drawn ones ({percent(most['accuracy'])}, interval {interval(most)})"
-    noun = "comparison reaches" if enough and reached["shots"] == 1 else "comparisons reach"
-    less = "no less" if enough else "less"
-    return f"{reached['shots']} chosen {noun} {percent(reached['accuracy'])}, {less} than {goal}."
-
-
-def never_seen(split: Row) -> str:
-    """Whether the strictest split could be formed, and what was left out for it."""
-    if split["why"]:
-        return f"It cannot be formed here: {split['why']}."
-    why = "were left out, since the same user was located by one of their items"
-    left = f"; {split['left_out']:,} {why}" if split["left_out"] else ""
-    return f"{split['pairs']:,} comparisons of unseen users{left}."
 
 
 def _joined(numbers: list[int]) -> str:

@@ -28,7 +28,6 @@ from pal.errors import PalError, shorten
 from pal.files import new_folder, write_text
 from pipeline import PipelineError, params, paths
 from pipeline.datasets import DATASETS
-from pipeline.datasets.base import EncoderByModality
 from pipeline.images import Picture, decoded, in_reading_order, read_pictures
 from pipeline.params import Encode, Params
 from pipeline.storage import raw_files, tables
@@ -173,11 +172,9 @@ def _fill(job: Job, values: Params) -> pl.DataFrame:
 
 def _jobs(dataset: str, items: dict[str, pl.DataFrame], values: Params, share: Share) -> dict[str, Job]:
     """By modality what there is to do; nothing for vectors, or where no encoder is named."""
-    found, options, by_modality = {}, values.encode, values[dataset].encoder
+    found, options = {}, values.encode
     for modality, of_modality in items.items():
-        name = by_modality
-        if isinstance(by_modality, EncoderByModality):
-            name = getattr(by_modality, modality, "none")
+        name = values[dataset].encoder_of(modality)
         if modality == "vector" or name == "none":
             continue
         weights = options.weights.get(encoders.plain_name(name), "hub")

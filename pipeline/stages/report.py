@@ -47,8 +47,9 @@ def render(evaluated: Row) -> str:
         "filters": findings.table_by_filter(evaluated["filters"]),
     }
     dots = {name: findings.dots(table, names) for name, table in tables.items()}
-    shown = {"names": names, **tables, "dots": dots, "figures": figures(evaluated, names)}
-    s, filters = heading(evaluated) | shown, {"interval": findings.interval, "series": findings.series}
+    s = heading(evaluated)
+    s |= {"names": names, **tables, "dots": dots, "figures": figures(s, names)}
+    filters = {each.__name__: each for each in (findings.interval, findings.series, findings.unbroken)}
     context = {"s": s, "title": s["title"], "series": charts.SERIES, "findings": findings}
     return render_page(TEMPLATES / "report.html.j2", filters, [page.script("people")], **context)
 
@@ -73,13 +74,13 @@ def heading(evaluated: Row) -> Row:
     """What was evaluated, with what also the page that leads here shows: title, tags, and whether it pays."""
     kind = evaluated["source"].partition(":")[0]
     untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
-    methods = evaluated["methods"]
+    methods = evaluated.get("methods", {})
     answer, rows = findings.does_it_pay(evaluated), findings.places_of(evaluated)
     if methods.get("rows"):
         answer = {"answer": methods["answer"], "sentence": methods["verdict"]}
         rows = findings.places_of_methods(methods["rows"])
     return {
-        **evaluated,
+        **{"curves": {}, "methods": {}, **evaluated},
         "story": {**evaluated["portrait"], "pays": {**answer, **page.dots(rows)}},
         "title": DATASETS[evaluated["dataset"]].TITLE,
         "about": DATASETS[evaluated["dataset"]].ABOUT,

@@ -28,7 +28,7 @@ from pipeline.study import Study
 def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
-    data, K = study.load(dataset), study.n_prototypes(dataset, values)
+    data, K = study.load(dataset), values.n_prototypes(dataset)
     if alike := study.alike_responses(data):
         print(f"train@{dataset}: warning: {alike}")
     task = Task(

@@ -41,6 +41,7 @@ MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SIDES = ("chosen", "rejected")  # of a pair: columns of items
 SPLIT_NAMES = ("train", "adapt", "val", "test")
+Shard = tuple[np.ndarray, np.ndarray, Embedder]  # item ids, their vectors, and what made them
 NAME = pa.dictionary(pa.int32(), pa.string())  # few names, many rows
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
@@ -252,7 +253,7 @@ def text_items(texts: list[str]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).sort("item_id")
 
 
-def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
+def read_shards(folder: Path, made_by: str) -> Shard:
     """All shards of a folder by their names, neither more nor fewer than the manifest above it has."""
     paths = set(folder.glob(SHARDS))
     if (manifest := folder.parent / MANIFEST).exists():
