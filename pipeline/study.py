@@ -124,17 +124,13 @@ def load(dataset: str) -> Study:
     places = {name: tables.words(splits[name], splits.names[name], words) for name, words in known.items()}
     places |= {name: tables.words(pairs[name], pairs.names[name]) for name in ("test", "filtered")}
     return Study(
-        dataset=dataset,
+        dataset=dataset, user_ids=user_ids, groups=groups, places=pl.DataFrame(places),
+        dropped=int(bad.sum()), response_ids=unpacked(shards[responses][0]),
+        prompt_ids=unpacked(shards[prompts][0]) if prompts else [],
         embeddings=Embeddings(tensors[prompts] if prompts else torch.zeros(0, 0), tensors[responses]),
         embedders={"prompts": shards[prompts][2] if prompts else None, "responses": shards[responses][2]},
-        prompt_ids=unpacked(shards[prompts][0]) if prompts else [],
-        response_ids=unpacked(shards[responses][0]),
-        user_ids=user_ids,
-        groups=groups,
         comparisons=Comparisons.from_pairs(user=torch.from_numpy(user), **asked, **numbers),
-        places=pl.DataFrame(places),
-        dropped=int(bad.sum()),
-    )
+    )  # fmt: skip
 
 
 def items(dataset: str) -> pl.DataFrame:

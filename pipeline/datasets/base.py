@@ -99,6 +99,20 @@ class Truth:
     concentration: float = 1.0  # of the symmetric Dirichlet that the weights were drawn from
 
 
+class Draws(Config):
+    """How many pairs of each kind a simulated user has."""
+
+    train_pairs: AtLeastOne  # of a seen user
+    adapt_pairs: AtLeastOne  # of an unseen one
+    val_pairs: Count
+    test_pairs: AtLeastOne
+
+    def splits(self, more_tests: int = 0) -> dict[str, list[str]]:
+        """The split of each pair of a seen and of an unseen user."""
+        later = ["val"] * self.val_pairs + ["test"] * (self.test_pairs + more_tests)
+        return {"seen": ["train"] * self.train_pairs + later, "unseen": ["adapt"] * self.adapt_pairs + later}
+
+
 class HubFiles(Config):
     """What the source `hub` stands for: a repository on the Hugging Face hub, and its revision."""
 

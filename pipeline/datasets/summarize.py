@@ -4,15 +4,13 @@ The prompt is the post, or the article where there is no post (CNN/DM rows, in t
 The response is the summary alone, or the summary followed by the post as one text: in that order, since
 encoders cut long texts at their end, and what sets two responses to one post apart must not be cut.
 
-OpenAI's raw JSON lines and the hub's converted Parquet are read into the same frame. The first row that is no
-comparison is refused; whether a row without worker, post or text takes part is the protocol's choice. A
-published protocol says which comparisons take part, whose users are seen, and who answered:
+OpenAI's raw JSON lines and the hub's converted Parquet are read into the same frame. A published protocol, a
+pure function of the frame and a seed, says which comparisons take part, whose users are seen, and who
+answered; figures of different ones must never be mixed:
 
 stiennon        PAL against Stiennon et al.: all comparisons; users in training are seen
 li2024          PAL against Li et al.: supervised policies; the ten busiest workers are seen
 iclr_simulated  the same rows as the PAL authors' code has them, answers simulated by the summaries' length
-
-Each is a pure function of the frame (see `read`) and a seed. Their figures must never be mixed.
 """
 
 from collections.abc import Callable, Iterator

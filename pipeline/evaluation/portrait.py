@@ -261,9 +261,8 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
     return {
         "agreement": rounded(float(by_prototype @ shares.double())),
         "by_prototype": [rounded(each) for each in by_prototype.tolist()],
-        "same_groups": rounded(float(np.mean(groups))),
-        "same_answers": rounded(float(np.mean(answers))),
-    }
+        "same_groups": rounded(float(np.mean(groups))), "same_answers": rounded(float(np.mean(answers))),
+    }  # fmt: skip
 
 
 def _outside(data: Study, model: RewardModel) -> dict[str, dict[str, Any]] | None:

@@ -147,16 +147,13 @@ def predict(
         for (model, shots), draws in margins.items():
             fitted = model in models or model in ("asked", "shared")
             probability = torch.stack([torch.sigmoid(margin) for margin in draws]).mean(0)
-            columns = {
-                "model": pl.lit(model, pl.String),
-                "shots": pl.lit(shots, pl.Int32),
-                "draws": pl.lit(len(draws), pl.Int32),
-                "margin": torch.stack(draws).mean(0).numpy(),
-                "probability": probability.numpy() if fitted else pl.lit(None),
-                "right": sum(rightness(m) for m in draws),
-            }
+            by_model = shared.with_columns(
+                model=pl.lit(model, pl.String), shots=pl.lit(shots, pl.Int32), draws=pl.lit(len(draws)),
+                margin=torch.stack(draws).mean(0).numpy(), right=sum(rightness(m) for m in draws),
+                probability=probability.numpy() if fitted else pl.lit(None),
+            )  # fmt: skip
             # Who has fewer comparisons to be located by is no part of a number that claims so many.
-            located = shared.with_columns(**columns).filter(pl.col("known") >= (shots or 0))
+            located = by_model.filter(pl.col("known") >= (shots or 0))
             tables.append(located.select(*SCHEMA).cast(SCHEMA))
     return pl.concat(tables)
 

@@ -1,10 +1,5 @@
 """What stages hand to each other: tables, JSON, and in each folder a manifest with the sha256 of every file.
 
-items       one row per distinct prompt or response, however many pairs name it
-pairs       one row per comparison
-splits      one row per pair: where it belongs
-embeddings  one row per item: its vector, in Parquet shards
-
 Whoever reads a file checks it against the manifest of its folder. Parquet's footer and pages carry no
 checksum that covers everything, and JSON none at all; without this a flipped bit could become another number.
 What is missing or damaged is a PipelineError that names the stage to run again (`made_by`).
@@ -50,9 +45,10 @@ def _schema(columns: dict[str, pa.DataType], never_null: Iterable[str]) -> pa.Sc
     return pa.schema([pa.field(name, kind, name not in never_null) for name, kind in columns.items()])
 
 
-# item_id is a 128-bit content hash in hex; what else is filled depends on the modality: of texts text, of
-# vectors vector. An image has the sha256 of the raw file that holds its bytes; where that is a Parquet file
-# also row_group, the row in it and the column; and a filter, which its pixels get when they are decoded.
+# One distinct prompt or response a row. item_id is a 128-bit content hash in hex; what else is filled depends
+# on the modality: of texts text, of vectors vector. An image has the sha256 of the raw file that holds its
+# bytes; where that is a Parquet file also row_group, the row in it and the column; and a filter, which its
+# pixels get when they are decoded.
 ITEMS_SCHEMA = _schema(
     {
         "item_id": pa.string(), "modality": NAME, "text": pa.string(), "vector": pa.list_(pa.float32()),
