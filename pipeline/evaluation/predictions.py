@@ -83,8 +83,7 @@ def majority(train: Comparisons) -> Margins:
     a larger share of its comparisons.
     """
     q = train.questions
-    label = torch.ones_like(train.sign) if train.label is None else train.label
-    vote = train.sign * (2 * label - 1)
+    vote = train.sign * (2 * train.labels - 1)
     first, second = q.first[train.question], q.second[train.question]
     n = int(torch.cat([q.first, q.second]).max()) + 1
     net = torch.zeros(n).index_add(0, first, vote).index_add(0, second, -vote)

@@ -238,7 +238,8 @@ def encode_texts(job: Job, encoder: encoders.TextEncoder, options: Encode) -> di
         good = [row for row in block if row not in bad]
         lengths[good] = encoder.lengths([block[row] for row in good])
         faults |= bad
-    edges = batches(np.sort(lengths[lengths >= 0]), options.tokens_per_batch)
+    # Of all texts: what is already in the store changes no batch.
+    edges = np.array(encoders.batches(np.sort(lengths[lengths >= 0]).tolist(), options.tokens_per_batch))
     order = np.argsort(lengths, kind="stable")[len(faults) :]  # ids ascend
     starts = group_starts(edges, group_rows(len(order)))
     with tqdm(total=int(job.missing.sum()), desc="encode", unit="text") as bar:
@@ -252,19 +253,6 @@ def encode_texts(job: Job, encoder: encoders.TextEncoder, options: Encode) -> di
             vectors = [encoder.encode(texts.gather(order[start:end]).to_list()) for start, end in ends]
             bar.update(job.store_missing(rows, np.concatenate(vectors)))
     return {row: fault for row, fault in faults.items() if job.missing[row]}
-
-
-def batches(lengths: np.ndarray, budget: int) -> np.ndarray:
-    """Where batches begin, and the last ends: of `budget` tokens with padding at most, or of one long text.
-
-    A function of all lengths, ascending: what is already in the store changes no batch.
-    """
-    edges = [0]
-    while (start := edges[-1]) < len(lengths):
-        most = max(1, budget // max(1, int(lengths[start])))  # texts, were none longer than the first
-        padded = lengths[start : start + most] * np.arange(1, min(most, len(lengths) - start) + 1)
-        edges.append(start + max(1, int(np.searchsorted(padded, budget, side="right"))))
-    return np.array(edges, dtype=np.int64)
 
 
 def group_starts(edges: np.ndarray, rows: int) -> np.ndarray:
