@@ -132,8 +132,8 @@ class FitConfig(Config):
     weights_start: Literal["even", "random"] = "even"
     schedule: Literal["one_cycle", "constant"] = "one_cycle"  # learning rates over the run
     epochs: int = Field(10, ge=1)  # passes over the comparisons
-    # Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least one, with about as
-    # many validations; 0: no bound.
+    # Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least one, with about
+    # as many validations; 0: no bound.
     max_steps: int = Field(0, ge=0)
     # Comparisons a step (mixture: whole users with about as many); 0 takes all.
     batch_size: int = Field(1024, ge=0)

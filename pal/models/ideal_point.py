@@ -187,13 +187,6 @@ class PromptedIdealPointModel(PrototypeModel):
             return torch.ones((), device=self.log_scale.device)
         return self.log_scale.exp().clamp(max=MAX_SCALE)
 
-    def _unit_responses(self, f: Float[Tensor, "r latent"]) -> Float[Tensor, "r latent"]:
-        return functional.normalize(f, dim=-1) * self.scale if self.config.similarity == "cosine" else f
-
-    def _unit_prototypes(self, g: Float[Tensor, "K p latent"]) -> Float[Tensor, "K p latent"]:
-        each = self.config.similarity == "cosine" and self.config.normalise == "each"
-        return functional.normalize(g, dim=-1) if each else g
-
     @override
     def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q f"]:
         """The K products of f(first) - f(second) with the g_k; where not linear, their Gram matrix too."""
@@ -205,7 +198,9 @@ class PromptedIdealPointModel(PrototypeModel):
         with torch.autocast(f.device.type, enabled=False):
             if f.dtype == torch.bfloat16:
                 return self._half_features(g, f, prompt, response)
-            f, g = self._unit_responses(f), self._unit_prototypes(g)
+            if self.config.similarity == "cosine":
+                f = functional.normalize(f, dim=-1) * self.scale
+                g = functional.normalize(g, dim=-1) if self.linear else g
             first, second = response.chunk(2)
             apart = f.index_select(0, first) - f.index_select(0, second)
             products = (g.index_select(1, prompt) * apart).sum(-1).T
@@ -274,7 +269,8 @@ class PromptedIdealPointModel(PrototypeModel):
     @override
     def embed_prompts(self, prompts: Float[Tensor, "p c"]) -> Float[Tensor, "p K latent"]:
         """The g_k of prompts."""
-        return self._unit_prototypes(self.g(as_float32(prompts))).transpose(0, 1)
+        g = self.g(prompts.to(self.log_scale.dtype)).transpose(0, 1)
+        return functional.normalize(g, dim=-1) if self.config.similarity == "cosine" and self.linear else g
 
     @override
     def reward_embedded(
@@ -284,7 +280,9 @@ class PromptedIdealPointModel(PrototypeModel):
         responses: Float[Tensor, "n x"],
         states: Float[Tensor, "*n K"],
     ) -> Float[Tensor, " n"]:
-        f = self._unit_responses(self.f(as_float32(responses))[0])
+        f = self.f(responses.to(self.log_scale.dtype))[0]
+        if self.config.similarity == "cosine":
+            f = functional.normalize(f, dim=-1) * self.scale
         if states.dim() == 1 and len(embedded) < len(prompt):  # one user: mix once for each distinct prompt
             ideal = torch.einsum("pkd,k->pd", embedded, states).index_select(0, prompt)
         else:
