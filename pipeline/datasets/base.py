@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from pal.config import Config, member_of
+from pal.conversations import template_of
 
 if TYPE_CHECKING:  # the datasets' modules name these types by this module's name
     from torch import Tensor
@@ -98,6 +99,20 @@ class Truth:
     concentration: float = 1.0  # of the symmetric Dirichlet that the weights were drawn from
 
 
+class Draws(Config):
+    """How many pairs of each kind a simulated user has."""
+
+    train_pairs: AtLeastOne  # of a seen user
+    adapt_pairs: AtLeastOne  # of an unseen one
+    val_pairs: Count
+    test_pairs: AtLeastOne
+
+    def splits(self, more_tests: int = 0) -> dict[str, list[str]]:
+        """The split of each pair of a seen and of an unseen user."""
+        later = ["val"] * self.val_pairs + ["test"] * (self.test_pairs + more_tests)
+        return {"seen": ["train"] * self.train_pairs + later, "unseen": ["adapt"] * self.adapt_pairs + later}
+
+
 class HubFiles(Config):
     """What the source `hub` stands for: a repository on the Hugging Face hub, and its revision."""
 
@@ -136,14 +151,18 @@ class DatasetParams(Config):
     @property
     def template(self) -> str | None:
         """How prompt and response are encoded as one text; None where each is an item of its own."""
-        return None
+        item = getattr(self.prepare, "item", "response")
+        return None if item == "response" else template_of(item)
+
+    def encoder_of(self, modality: str) -> str:
+        """The name of the encoder that reads such items; none where there is none."""
+        return self.encoder if isinstance(self.encoder, str) else getattr(self.encoder, modality, "none")
 
 
 class Dataset(Protocol):
     """What a dataset's module offers.
 
-    Where it is known how answers were made, it also has `bound(data, params)`, of the study and all
-    parameters, which gives a `Truth`, or None where that is not stored.
+    Where it is known how answers were made, it also has `bound(data: Study, params) -> Truth | None`.
     """
 
     Params: type[DatasetParams]  # its section of params.yaml
@@ -155,8 +174,8 @@ class Dataset(Protocol):
         """Say which files the source names now, for check's fingerprint and for download."""
 
     def prepare(self, params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
-        """Write items and pairs (and the truth, where it is known) into the empty folder `out`.
+        """Write items and pairs into the empty folder `out`; how many rows were read, kept and dropped.
 
         `files` are the raw files' paths in the store by name; the last part of such a path is the file's
-        sha256, by which items refer to it. Returns how many rows were read, kept and dropped.
+        sha256, by which items refer to it.
         """

@@ -1,15 +1,8 @@
 """Your own comparisons: who preferred which response to what, as any log that `pal fit` reads.
 
-`docs/logs.md` says which files, shapes and names of columns are read; `own.prepare.columns` and `.values` say
-what names and values mean where that cannot be told. Beside what is said there:
-
-split       a column with train, val, test or adapt, obeyed where it is there; `own.split` draws places
-            otherwise. A user with adapt rows is unseen, every other user is seen
-timestamp   when the user answered; `own.split.by: time` needs it in every row
-pictures    are read where they lie; bytes in cells are copied to the store
-vectors     a cell is an id in the file that `own.vectors` names, whose formats stand in `pal/logs/answers.py`
-
-A row that cannot be used is left out, counted, and listed in `data/prepared/own/rejected-rows.csv`.
+`docs/logs.md` says which files, shapes and names of columns are read, `docs/own-data.md` what else, and
+`pal/logs/answers.py` how vectors are given. Pictures are read where they lie; bytes in cells are copied to
+the store. Rows that cannot be used are counted, and listed in `data/prepared/own/rejected-rows.csv`.
 """
 
 import hashlib
@@ -29,7 +22,6 @@ from pydantic import AfterValidator, Field
 from pal import encoders
 from pal.config import Config
 from pal.conversations import template_of
-from pal.encoders import complaint
 from pal.errors import PalError
 from pal.evaluation.holding_out import Shares
 from pal.files import write_bytes, write_json, write_text
@@ -87,11 +79,6 @@ class Params(base.DatasetParams):
     vectors: base.Text | None
     prepare: Prepare
     split: Shares
-
-    @property
-    def template(self) -> str | None:
-        """See `DatasetParams`."""
-        return template_of(self.prepare.item)
 
 
 def named(name: str) -> Any:
@@ -161,8 +148,8 @@ def _read(files: Files, own: Params, name: str) -> Log:
         # Advice on the command line's options becomes advice on the keys of params.yaml.
         said = LISTED.sub(as_map, str(error))
         said = OPTION.sub(lambda match: f"{name}.prepare.{match[1]}{':' * bool(match[2])}", said)
-        about = {key: getattr(error, key) for key in ("file", "row", "column", "user", "problem")}
-        raise PalError(said, **about) from None
+        error.args = (said,)
+        raise
 
 
 def _answers(log: Log, own: Params, **found: object) -> Answers:
@@ -181,14 +168,13 @@ def _write_pictures(own: Params, name: str, folder: Path, files: dict[str, Path]
 
 
 def _tables(files: dict[str, Path]) -> Files:
-    """The files of the log: neither pictures, nor pictures that were bytes, nor vectors."""
-
-    def is_table(file: str) -> bool:
-        return not (
-            file.lower().endswith(IMAGE_SUFFIXES) or file.startswith(FOLDER) or file == files[file].name
-        )
-
-    return Files({file: path for file, path in files.items() if is_table(file)}, "", Path())
+    """The files of the log: neither pictures, nor vectors, nor pictures that were bytes."""
+    tables = {
+        file: path
+        for file, path in files.items()
+        if not (file.lower().endswith(IMAGE_SUFFIXES) or file.startswith(FOLDER) or file == path.name)
+    }
+    return Files(tables, "", Path())
 
 
 def write_tables(answers: Answers, folder: Path) -> None:
@@ -250,9 +236,7 @@ def _check(
             )
         log.refuse("timestamp", empty, f"is empty or no time, which {name}.split.by: time does not allow")
     for half, modality in answers.modality.items():
-        encoder = own.encoder
-        if isinstance(encoder, base.EncoderByModality):
-            encoder = getattr(encoder, modality or "", "none")
+        encoder = own.encoder_of(modality or "")
         reads = encoders.modalities(encoder)
         if modality not in (None, "vector") and reads and modality not in reads:
             raise PipelineError(
@@ -261,7 +245,7 @@ def _check(
             )
     texts = answers.items["text"].contents if "text" in answers.items else []
     if params.encode.on_bad_item == "fail":
-        for text, fault in ((text, fault) for text in texts if (fault := complaint(text))):
+        for text, fault in ((text, fault) for text in texts if (fault := encoders.complaint(text))):
             for side in SIDES:
                 advice = "mend it, or set encode.on_bad_item to skip"
                 log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}; {advice}")

@@ -42,8 +42,7 @@ def main(dataset: str, *, always: bool = False) -> None:
     for name, way in tqdm(ways.items(), desc=f"choose-k@{dataset}", unit="curve"):
         choice = choose_k(
             data.embeddings, data.select("seen", "train"), n_users=n_users, head=head, config=way,
-            candidates=range(1, most + 1), seed=values.train.seed,
-            device=study.pick_device(values.train.device, "train.device"),
+            candidates=range(1, most + 1), seed=values.train.seed, device=values.device("train"),
         )  # fmt: skip
         curves[name] = asdict(choice)
     write_json(paths.chosen(dataset), {"K": curves[next(iter(ways))]["K"], "curves": curves})

@@ -61,7 +61,7 @@ def main(dataset: str) -> None:
         ]
     with new_folder(paths.splits(dataset)) as out:
         tables.write_table(out / tables.SPLITS, splits.iter_slices(tables.BLOCK_ROWS))
-        write_manifest(out, counts, places=counted, tests_sharing_items=sharing, notes=notes)
+        write_manifest(out, counts=counts, places=counted, tests_sharing_items=sharing, notes=notes)
     each = ", ".join(f"{count:,} {place.replace('.', ' ')}" for place, count in counted.items())
     for sentence in (each, *said, *notes):
         print(f"split@{dataset}: {sentence}")

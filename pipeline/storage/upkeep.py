@@ -1,15 +1,14 @@
 """verify and store: whether every byte is what it was, what the store holds, and what of it could go.
 
 verify hashes every byte again, and compares with every recorded sha256 and md5: manifests, lists of raw
-files, and the names of files in the store and in DVC's cache, which are their own hashes. No cached hash is
-used: the point is to find what changed without a trace. DVC trusts a file of its cache unread if that is
-write-protected, and outputs are further names of such files.
+files, and the names of files in the store and in DVC's cache, which are their own hashes: no cached hash, as
+the point is to find what changed without a trace. DVC trusts write-protected files of its cache unread, and
+outputs are further names of such files.
 
-store shows what nobody refers to any more. Referred to are raw files that a `data/raw/*.json` names, here or
-in another repository that noted that it uses this store, or that one such file in a DVC cache names, so that
-older commits can be brought back; and embeddings that were used when a dataset was last encoded. What is
-younger than some days is kept in any case: another run may be about to refer to it. Each repository notes in
-the store what it downloaded and encoded, in a file per dataset and kind, which nobody else writes.
+store shows what nobody refers to any more. Referred to are raw files that a `data/raw/*.json` names, here, in
+another repository that noted that it uses this store (a file per dataset and kind, which nobody else writes),
+or in a DVC cache, so that older commits can be brought back; and embeddings that were used when a dataset was
+last encoded. What is younger than some days is kept: another run may be about to refer to it.
 """
 
 import configparser
