@@ -324,9 +324,9 @@ def against_one_reward(scores: list[Score], users: str, knobs: Evaluate, *, new:
 
 def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> Numbers:
     """How much more accurate the first is than the other, paired by user whom both judge; else nulls."""
-    both = ()
-    if score is not None and other is not None:
-        both, *rows = np.intersect1d(score.user, other.user, return_indices=True)
+    if score is None or other is None:
+        return dict(NOT_COMPARED)
+    both, *rows = np.intersect1d(score.user, other.user, return_indices=True)
     if not len(both):
         return dict(NOT_COMPARED)
     sides = zip((score.judged, other.judged), rows, strict=True)

@@ -5,13 +5,13 @@ Test pairs are read in this stage and nowhere else. What the model is held again
 
 import csv
 from dataclasses import asdict
-from typing import Any
 
 import polars as pl
 import torch
 
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
+from pal.report.page import Row
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
 from pipeline.datasets import DATASETS
@@ -22,7 +22,6 @@ from pipeline.evaluation.scores import against_one_reward, compare, fewer_users,
 from pipeline.storage.tables import MANIFEST, read_json, write_manifest
 from pipeline.study import Study
 
-Row = dict[str, Any]
 MAX_REASONS = 12  # the commonest, which come first
 COUNTS = ("read", "kept", "dropped")
 CURVE = ("shots", "accuracy", "low", "high")
