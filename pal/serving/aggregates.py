@@ -5,10 +5,7 @@ one scale, that of the preference space, but comparisons determine each person's
 mean does not depend on these constants; worst and quantile do. `centred` subtracts each group's mean over the
 responses to a prompt first, so that they compare what a response *gains* a group.
 
-Shapes used in this module:
-    n       responses
-    groups  states that rewards are taken for
-    state   numbers of a user's state
+Shapes: n responses, groups (states that rewards are taken for).
 """
 
 from collections.abc import Hashable, Mapping, Sequence

@@ -10,12 +10,6 @@
 `export_scalar` writes such a folder, with encoder and tokeniser in it. No class of `transformers` itself has
 a pooled sentence vector and a distance to a point. Importing this module registers one, so that no code from
 the folder is ever run. See `ScalarReward` for what it cannot do.
-
-Shapes used in this module:
-    n       responses
-    tokens  of the longest
-    groups  users' states that rewards are taken for
-    K       prototypes
 """
 
 from copy import deepcopy

@@ -210,9 +210,9 @@ def plurality(
     states = model.states
     if users == "unseen":
         states = locate(data, model, knobs)[knobs.headline_shots][0]
-    shuffled = prototypes.plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed)
-    why = "users are asked of different things" if shuffled.p_value is None else None
-    return {"differ_p": rounded(shuffled.p_value), "why": why}
+    p_value = prototypes.plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed)
+    why = "users are asked of different things" if p_value is None else None
+    return {"differ_p": rounded(p_value), "why": why}
 
 
 def prototype_stability(data: Study, model: RewardModel) -> dict[str, Any] | None:
