@@ -48,11 +48,10 @@ def simulated() -> Section:
     rows = []
     for case, (dim, preset, head, least) in enumerate(CASES):
         for setting in SETTINGS:
-            each = results[case, setting]
             distance = "" if preset == "paper" else f", {head.get('distance', 'squared')}"
             note = "the paper's one run: 91.26" if preset == "paper" and setting == "mixture" else ""
             what = f"{setting}, d={dim}{distance}, preset {preset}"
-            rows.append(mean_row(what, each, at_least=least, note=note))
+            rows.append(mean_row(what, results[case, setting], at_least=least, note=note))
     pairs = "100 to train on, 10 that choose the epoch, 100 to test"
     about = {"seeds": list(SEEDS), "threads": "1 a process, a process a core", "pairs a user": pairs}
     return Section("Simulated: accuracies at K*=K=3, N=100, n=100 (model A, latent 16)", about, rows)
