@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from benchmarks.pickafilter import photographs
-from benchmarks.studies import persona_or_sample, real_data, values
+from benchmarks.studies import persona_or_sample, values
 from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak, threads
 from pal import encoders
@@ -104,7 +104,7 @@ def images() -> Section:
     """
     from open_clip import image_transform
 
-    jpegs, source = _jpegs()
+    jpegs = _jpegs()
     encoder = encoders.load(encoders.describe(PICTURES))
     transform = image_transform(224, is_train=False)
     plain = image_transform(224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
@@ -148,24 +148,18 @@ def images() -> Section:
             Row("  ratio, two cores", quick / whole, "x", at_least=0.95, unjudged=timed.unjudged),
         ]
     about = {
-        "pictures": f"{source}, brought to {SIDE} x {SIDE}, JPEG of quality 90",
+        "pictures": f"photographs of dogs, brought to {SIDE} x {SIDE}, JPEG of quality 90",
         "encoder": f"{PICTURES}: its weights are UNTRAINED, which changes no time",
         "to vectors": f"{N_PICTURES} pictures in batches of {BATCH}, 1 thread decodes, 2 cores",
     }
     return Section("Pictures, beside what they replace", about, rows)
 
 
-def _jpegs() -> tuple[list[bytes], str]:
-    """Pictures, and where they are from."""
-    if real_data("photographs"):
-        stored, source = photographs()[:N_JPEGS], "photographs of dogs"
-        every = [Image.open(io.BytesIO(jpeg)) for jpeg in stored]
-    else:
-        small = np.random.default_rng(0).integers(0, 256, (N_JPEGS, 32, 32, 3), dtype=np.uint8)
-        every, source = [Image.fromarray(pixels) for pixels in small], "drawn: the photographs were not found"
+def _jpegs() -> list[bytes]:
+    """Photographs of one size."""
     jpegs = []
-    for image in every:
-        file = io.BytesIO()
-        image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    for stored in photographs()[:N_JPEGS]:
+        image, file = Image.open(io.BytesIO(stored)).convert("RGB"), io.BytesIO()
+        image.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         jpegs.append(file.getvalue())
-    return jpegs, source
+    return jpegs

@@ -5,9 +5,9 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.studies import (
+    ALL_STAGES,
     ROOT,
     SEEDS,
-    STAGES,
     by_seed,
     changed,
     draw,
@@ -24,7 +24,6 @@ from pipeline.__main__ import flatten
 from pipeline.evaluation import bounds
 from pipeline.evaluation.predictions import places_in_user
 from pipeline.evaluation.scores import find
-from pipeline.stages import evaluate, train
 
 SETTINGS = ("mixture", "partition")
 # Width of the items, preset, options of the head, and what to reach (None: for comparison).
@@ -111,5 +110,5 @@ def run(dataset: str, seed: int) -> dict[str, float]:
     """Run all stages on one data set; the headline metrics."""
     # The sample lies in the repository, which the stages are run outside of.
     source = str(ROOT / paths.SAMPLES / "persona") if dataset == "persona" else None
-    with staged(dataset, values(dataset, seed, source=source), (*STAGES, train, evaluate)):
+    with staged(dataset, values(dataset, seed, source=source), ALL_STAGES):
         return dict(flatten(json.loads(paths.metrics(dataset).read_text(encoding="utf-8"))))

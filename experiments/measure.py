@@ -98,7 +98,7 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
     bounded: set[Any] = set()  # numbers of training answers whose bound some preset has found
     for preset in entry.presets:
         for place in study.fits(entry, preset, cell):
-            data = study.first_answers(drawn.data, study.most_answers(entry, preset, place))
+            data = study.first_answers(drawn.data, entry, preset, place)
             head, config = study.configs(entry, preset, place)
             task = replace(task_of(data, seed), device=pick_device("auto", "device"))
             fitted = task.fit(head, config).fitted

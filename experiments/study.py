@@ -150,22 +150,16 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     return values
 
 
-def most_answers(run: Run, preset: str, cell: Place) -> int | None:
-    """With how many training answers of each user a preset is fitted in a cell; None: with all."""
-    bounds = [int(most) for most in (cell.get("train_pairs"), run.answers.get(preset)) if most is not None]
-    return min(bounds, default=None)
-
-
-def first_answers(data: Study, most: int | None) -> Study:
-    """The same study with at most so many training answers of each user, the first that were drawn."""
-    if most is None:
+def first_answers(data: Study, run: Run, preset: str, cell: Place) -> Study:
+    """The study with as many training answers of each user, the first that were drawn, as a cell has."""
+    bounds = [most for most in (cell.get("train_pairs"), run.answers.get(preset)) if most is not None]
+    if not bounds:
         return data
     places = data.places.with_row_index("row").with_columns(user=pl.Series(data.comparisons.user.numpy()))
     train = (pl.col("users") == "seen") & (pl.col("split") == "train")
     rank = pl.int_range(pl.len()).over("users", "split", "user")
-    rows = places.filter(~train | (rank < most))["row"].to_numpy().astype("int64")
-    kept = torch.from_numpy(rows)
-    return replace(data, comparisons=data.comparisons[kept], places=data.places[rows])
+    rows = places.filter(~train | (rank < min(bounds)))["row"].to_numpy().astype("int64")
+    return replace(data, comparisons=data.comparisons[torch.from_numpy(rows)], places=data.places[rows])
 
 
 def configs(run: Run, name: str, cell: Place) -> tuple[HeadConfig, FitConfig]:

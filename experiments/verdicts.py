@@ -13,18 +13,17 @@ seen, gets none.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from experiments.entries import Claim, Place, Published
+from experiments.entries import Axis, Claim, Place, Published
 
 Row = dict[str, Any]
 REPRODUCED, BETTER, WORSE, UNDECIDED = "reproduced", "better", "worse", "undecided"
 BASELINE, BESIDE = "baseline differs", "no verdict: a variant"
 HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no number given", "not repeated here"
 PRESETS = ("paper", "authors", "ours")  # whose verdict is the statement's: the first that was run
-AXES = ("groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what")
 EFFECT = 1.0  # points; smaller differences are neither better nor worse
 PRECISION = 3.0  # points; with wider intervals nothing is reproduced
 
@@ -45,11 +44,6 @@ def of_number(paper: float, ours: Estimate, tolerance: float, *, baseline: bool 
     if apart < EFFECT:
         return UNDECIDED
     return BASELINE if baseline else BETTER if ours.ours > paper else WORSE
-
-
-def of_count(paper: float, ours: int, tolerance: float) -> str:
-    """The verdict on a published count: there is no better or worse."""
-    return REPRODUCED if abs(paper - ours) <= tolerance else HOLDS_NOT
 
 
 def matches(at: Place, place: Place) -> bool:
@@ -113,7 +107,7 @@ def _statement(judged: list[Row]) -> Row:
 
 def cell_of(row: Place | Row) -> Place:
     """The axes of a row, without what was measured there and without the preset."""
-    return {axis: row[axis] for axis in AXES if axis in row}
+    return {axis: row[axis] for axis in get_args(Axis) if axis in row}
 
 
 def cells(said: Claim, rows: list[Row]) -> list[Row]:
