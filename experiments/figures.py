@@ -11,7 +11,7 @@ import altair as alt  # noqa: TID253 - this module is imported by the page alone
 
 from experiments.entries import Entry, Figure
 from experiments.verdicts import matches
-from pipeline.report.charts import COLOURS, GREY, INK, Row, Spec, marks_of, spec
+from pipeline.report.charts import COLOURS, GREY, INK, SHAPES, Row, Spec, marks_of, spec
 
 NAMES = {
     "groups": "K*",
@@ -26,9 +26,7 @@ NAMES = {
     "protocol": "protocol",
 }
 DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 2], [1, 3], [12, 4], [6, 2, 1, 2, 1, 2]]
-MARKS = [
-    "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left",
-]  # fmt: skip
+MARKS = [*SHAPES, "triangle-right", "triangle-left"]
 PAPER = "#000000"
 
 
