@@ -37,9 +37,8 @@ SIDE, N_JPEGS, N_PICTURES, BATCH = 512, 55, 96, 16
 def text() -> Section:
     """Texts by every engine and precision of a CPU, over sentence-transformers' defaults, on one thread.
 
-    6,000 statements, real ones where they are there, through MiniLM: batches of like length within the encode
-    stage's token budget, and `SentenceTransformer.encode` as it comes. Half a minute is rarely undisturbed,
-    so the statements are cut into slices of 1,000, by length. About 10 minutes on a quiet core.
+    In batches as the encode stage makes them, and by `SentenceTransformer.encode` as it comes. Half a minute
+    is rarely undisturbed, so the texts are cut into slices, by length. About 10 minutes on a quiet core.
     """
     folder, which = persona_or_sample()
     files = [persona.read(path.name, path) for path in sorted(folder.glob("*.jsonl"))]
@@ -97,10 +96,8 @@ def _ways() -> dict[str, Callable[[list[str]], np.ndarray]]:
 def images() -> Section:
     """Pictures: shrunk beside open_clip's own transform, and made vectors beside the bare encoder.
 
-    First, on one core, 55 JPEGs of 512 x 512 pixels become 224 x 224: by our reader and `shrink`, as uint8,
-    and by the transform that open_clip hands out, as float32. Then, on two cores, JPEGs become vectors of an
-    untrained ViT-B-32, decoded ahead of the encoder as the encode stage does it, beside the same encoder
-    given the shrunk pictures. About three minutes on two quiet cores.
+    JPEGs become 224 x 224 pixels on one core; on two they become vectors, decoded ahead of the encoder as the
+    encode stage does it, beside the same encoder given the shrunk pictures. About three minutes.
     """
     from open_clip import image_transform
 

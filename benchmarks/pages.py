@@ -76,12 +76,11 @@ def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
     names = {"prompt": "prompt", "response_a": "chosen", "response_b": "rejected"}
     table = polars.read_csv(example, new_columns=["user_id", *names.values(), "preference"])
     logs["text"], rows["text"] = example, table.to_dicts()
-    questions: dict[str, list[dict[str, Any]]] = {kind: [] for kind in rows}
-    for kind, answers in rows.items():
-        for row in answers[:40]:
-            shown = {to: vectors.get(row[name], row[name]) for to, name in names.items() if name in row}
-            questions[kind].append(shown)
-    return {kind: (logs[kind], questions[kind]) for kind in rows}
+
+    def question(row: dict[str, Any]) -> dict[str, Any]:
+        return {to: vectors.get(row[name], row[name]) for to, name in names.items() if name in row}
+
+    return {kind: (logs[kind], [question(row) for row in answers[:40]]) for kind, answers in rows.items()}
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -3,13 +3,12 @@
 Jester (5,000 people's ratings of 100 jokes) and UKPConvArg1 (crowd workers on which of two arguments
 convinces more), with all-MiniLM-L6-v2 and measures of the texts. A fifth of the items (of the debates) is
 new: in nobody's training pairs. What a person said of the others is dealt to training, validation and test:
-ratings by joke, pairs made within a part, so that a test pair holds jokes that this person has compared with
-nothing; judgements as they are. Ratings make a pair where they are at least 2 of 20 points apart. Unseen
-people are located from their first answers, all else frozen.
+ratings by joke, so that a test pair holds jokes that this person has compared with nothing; judgements as
+they are. Ratings make a pair where they are at least 2 of 20 points apart.
 
 known   seen people, pairs of known items
 new     seen people, pairs of new items
-0 to 50 unseen people from so many answers, pairs of known items
+0 to 50 unseen people located from so many answers, pairs of known items
 plain   what the others are held against: preset ours with K = 1 and without measures, one reward for all
 """
 

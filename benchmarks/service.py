@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import quote
+from urllib.request import ProxyHandler, Request, build_opener
 
 import torch
 import uvicorn
@@ -44,6 +45,7 @@ ENCODER = "all-MiniLM-L6-v2"
 WRITERS, EACH, PEOPLE, DIM = 8, 1000, 50, 4
 KILLS, SENDERS = 20, 8
 NAME = "small"
+DIRECT = build_opener(ProxyHandler({}))  # past any proxy
 ABSENT = "no PostgreSQL on this machine; install Debian's package postgresql, and pal's extra dev"
 
 
@@ -66,24 +68,21 @@ def serving(folder: Path, database: str, port: int) -> Iterator[subprocess.Popen
     """`serve` in a process of its own, which answers already; killed at the end."""
     with python("-m", "benchmarks.service", "serve", str(folder), database, str(port)) as process:
         try:
-            while call(port, "GET", "/healthz") != 200 and process.poll() is None:
+            while not is_served(port, "/healthz") and process.poll() is None:
                 time.sleep(0.05)
             yield process
         finally:
             process.kill()
 
 
-def call(port: int, method: str, path: str, body: Any = None, key: str = "") -> int | None:
-    """Status of a call; None where nobody answered."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+def is_served(port: int, path: str, body: bytes | None = None, key: str = "") -> bool:
+    """Whether a call is answered with 200: a POST where it has a body."""
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     try:
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
-        return connection.getresponse().status
+        with DIRECT.open(Request(f"http://127.0.0.1:{port}{path}", body, headers), timeout=30) as response:
+            return response.status == 200
     except (OSError, HTTPException):
-        return None
-    finally:
-        connection.close()
+        return False
 
 
 class Load:
@@ -155,10 +154,7 @@ async def load(port: int, path: str, body: Callable[[int], bytes], seconds: floa
 def vectors() -> Callable[[int], bytes]:
     """Bodies of 16 responses of 384 numbers, of one user."""
     drawn = torch.randn(64, BATCH, WIDTH, generator=torch.Generator().manual_seed(1))
-    table = [
-        [[round(number, 6) for number in row] for row in block]
-        for block in torch.nn.functional.normalize(drawn, dim=2).tolist()
-    ]
+    table = torch.nn.functional.normalize(drawn, dim=2).double().round(decimals=6).tolist()
     given = ({"prompt": table[0][0], "responses": block, "user_id": None} for block in table)
     bodies = [json.dumps(body).encode() for body in given]
     return lambda number: bodies[number % len(bodies)]
@@ -403,7 +399,7 @@ def killed_service(database: str, folder: Path) -> tuple[int, int]:
         while not over.is_set():
             name = f"{number} {at}"
             path = f"/v1/people/{quote(person_of(name))}/answers"
-            if call(port, "POST", path, {"answers": [answer(name)]}, name) == 200:
+            if is_served(port, path, json.dumps({"answers": [answer(name)]}).encode(), name):
                 names.add(name)
                 at += 1
             else:
