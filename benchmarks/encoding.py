@@ -19,7 +19,6 @@ from benchmarks.timing import in_turns, peak, threads
 from pal import encoders
 from pal.encoders.images import prefetch, read
 from pipeline.datasets import persona
-from pipeline.stages.encode import batches
 
 NAME = "all-MiniLM-L6-v2"
 N_TEXTS, SLICE = 6_000, 1_000
@@ -83,7 +82,9 @@ def _ways() -> dict[str, Callable[[list[str]], np.ndarray]]:
         """Texts to vectors as the stage encode does it."""
         lengths = np.asarray(encoder.lengths(texts))
         order = np.argsort(lengths, kind="stable")
-        rows = [order[start:end] for start, end in pairwise(batches(lengths[order], budget))]
+        rows = [
+            order[start:end] for start, end in pairwise(encoders.batches(lengths[order].tolist(), budget))
+        ]
         vectors = np.concatenate([encoder.encode([texts[row] for row in some]) for some in rows])
         return vectors[np.argsort(order)]
 
