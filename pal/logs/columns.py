@@ -74,10 +74,8 @@ class Columns:
 
     def name_of(self, role: str) -> str:
         """What the log calls a column of the comparisons that were made of it."""
-        if role in self.roles:
-            return self.roles[role]
-        named = [self.roles[each] for each in ("responses", "response") if each in self.roles]
-        return " or ".join(self.responses or named or [role])
+        response = self.roles.get("responses", self.roles.get("response", role))
+        return self.roles.get(role, " or ".join(self.responses) or response)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -234,7 +232,7 @@ def _nested_users(table: Table) -> Table:
     if users & set(map(_folded, table.columns)):
         return table
     for column in table.columns:
-        entries = _example(table, column)
+        entries = parsed_json(_example(table, column))
         entries = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
         keys = dict.fromkeys(key for entry in entries for key in entry)
         if users & set(map(_folded, keys)):
@@ -244,15 +242,14 @@ def _nested_users(table: Table) -> Table:
     return table
 
 
-def _example(table: Table, column: str) -> Any:
-    """What the first cell of a column holds as JSON; None where it is none."""
+def _example(table: Table, column: str) -> str | None:
+    """The first text of a column; None where it has none."""
     cells = table.frame[column].drop_nulls()
-    return parsed_json(cells[0]) if cells.dtype == pl.String and len(cells) else None
+    return cells[0] if cells.dtype == pl.String and len(cells) else None
 
 
 def _looks_listed(table: Table, column: str) -> bool:
-    cells = table.frame[column].drop_nulls()
-    return cells.dtype == pl.String and len(cells) > 0 and cells[0].lstrip().startswith("[")
+    return (_example(table, column) or "").lstrip().startswith("[")
 
 
 def _reach(table: Table, given: Mapping[str, str]) -> Table:
@@ -327,7 +324,7 @@ def _paths(table: Table) -> list[str]:
     """Columns, and in their place what the objects in a column hold, as paths that lead there."""
     found = []
     for name in table.columns:
-        value = _example(table, name)
+        value = parsed_json(_example(table, name))
         inside, mark = (value[0], "[]") if isinstance(value, list) and value else (value, "")
         found += [f"{name}{mark}.{key}" for key in inside] if isinstance(inside, dict) else [name]
     return found

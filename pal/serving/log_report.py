@@ -14,8 +14,7 @@ from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
 from pal.report.page import FOLDER, data_uri, dots, pays, percent, render_page, script
-from pal.report.people import seconds_between
-from pal.report.portrait import Item, Portrait, judged_answers
+from pal.report.people import Item, Portrait, judged_answers, seconds_between
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:

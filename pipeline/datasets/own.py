@@ -35,6 +35,7 @@ from pal.evaluation.holding_out import Shares
 from pal.files import write_bytes, write_json, write_text
 from pal.logs.answers import (
     FOLDER,
+    HALVES,
     IMAGE_SUFFIXES,
     SIDES,
     Answers,
@@ -122,8 +123,8 @@ def find(params: "AllParams", name: str = "own") -> Source:
     files = find_files(place, project_root(), vectors.values())
     log = _read(files, own, name)
     pictures: dict[str, Path] = {}
-    for given, sides in ((own.prepare.prompts, SIDES[:1]), (own.prepare.responses, SIDES[1:])):
-        if modality_of([log.pairs[side] for side in sides], given, set()) == "image":
+    for half, sides in HALVES.items():
+        if modality_of([log.pairs[side] for side in sides], getattr(own.prepare, half), set()) == "image":
             pictures |= find_pictures(log, list(sides))
     make = partial(_write_pictures, own, name) if pl.Binary in log.pairs.dtypes else None
     check = partial(_check, log, vectors, pictures, params, name)
@@ -214,8 +215,8 @@ def _pair_blocks(pairs: pl.DataFrame, answers: Answers) -> Iterator[pa.Table]:
     """The pairs some at a time, with the ids of their items."""
     for block in pairs.iter_slices(PAIRS_AT_ONCE):
         columns = {name: block[name].to_arrow() for name in block.columns if name not in SIDES}
-        for side in SIDES:
-            if items := answers.items_of(side):
+        for modality, items in answers.items.items():
+            for side in answers.sides_of(modality):
                 used, index = np.unique(block[side].to_numpy(), return_inverse=True)
                 names = pa.array(items.ids[used]).cast(pa.string())
                 columns[side] = pa.DictionaryArray.from_arrays(index.astype(np.int32), names)
