@@ -5,7 +5,6 @@ of strength g of G (slightly: half) 0.5 + 0.5 g / G.
 """
 
 import hashlib
-import json
 import re
 import unicodedata
 from base64 import b64decode
@@ -51,7 +50,7 @@ WINNERS = {
 A_LITTLE = "slightly|somewhat|a little|a bit|marginally|weakly"
 MUCH = "is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|than|over"
 WEAK, STRENGTH = re.compile(rf"\b({A_LITTLE})\b"), re.compile(rf"\b({MUCH}|{A_LITTLE})\b")
-UP = {*("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen")}
+UP = {"1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"}
 DOWN = {
     "0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down",
     "rejected",
@@ -100,11 +99,16 @@ class Log:
             ("prompts", f"{prompts:,}" if prompts else "none"),
             ("comparisons", f"{len(self.pairs):,}"),
         ]
-        left_out = self.rejected.group_by("reason").len().sort("len", descending=True)
-        rows += [("left out", f"{count:,} rows: {reason}") for reason, count in left_out.iter_rows()]
+        rows += [("left out", f"{n:,} rows: {reason}") for reason, n in count_reasons(self.rejected).items()]
         rows += [("note", sentence) for sentence in self.said]
         width = max(len(name) for name, _ in rows)
         return "\n".join([self.table.source, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def count_reasons(rejected: pl.DataFrame) -> dict[str, int]:
+    """How many rows were left out for which reason, the commonest first."""
+    counts = rejected.group_by("reason", maintain_order=True).len()
+    return dict(counts.sort("len", descending=True, maintain_order=True).iter_rows())
 
 
 def cell_error(rows: pl.DataFrame, role: str, column: str, rule: str) -> PalError:
@@ -172,8 +176,7 @@ def read_log(
     lost = pl.DataFrame(table.rejected, schema=rejected.schema, orient="row")
     rejected = pl.concat([lost, rejected])
     if pairs.is_empty():
-        counts = rejected["reason"].value_counts(sort=True).iter_rows()
-        why = ", ".join(f"{n:,} {reason}" for reason, n in counts) or said[-1]
+        why = ", ".join(f"{n:,} {reason}" for reason, n in count_reasons(rejected).items()) or said[-1]
         raise PalError(f"{table.source} must hold a comparison that tells something, got none ({why})")
     pairs = _with_times(_with_people(pairs, user_ids, said), found, said)
     if not found.roles.get("user_id"):
@@ -198,9 +201,8 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         .when((pl.col("label") == 0.5) & (ties == "drop")).then(pl.lit(TIES_LEFT_OUT))
         .when(pl.col("chosen") == pl.col("rejected")).then(pl.lit(SAME))
     )  # fmt: skip
-    frame = frame.with_columns(reason.alias("problem"))
-    lost = frame.filter(pl.col("problem").is_not_null())
-    rejected = rejected_rows(lost, pl.col("problem")).unique(maintain_order=True)
+    frame = frame.with_columns(problem=reason)
+    rejected = rejected_rows(frame.drop_nulls("problem"), pl.col("problem")).unique(maintain_order=True)
     kept = frame.filter(pl.col("problem").is_null()).select(PAIR_COLUMNS)
     return kept.with_columns(prompt=NO_TEXT) if no_prompts else kept, rejected
 
@@ -221,17 +223,15 @@ def _with_people(pairs: pl.DataFrame, user_ids: str, said: list[str]) -> pl.Data
     if (long := pairs["user_id"].str.len_chars() > LONGEST_USER_ID).any():
         rule = f"must have at most {LONGEST_USER_ID} characters, got {{got}}; is this the right column?"
         raise cell_error(pairs.filter(long), "user_id", "user_id", rule)
-    distinct = pairs["user_id"].unique().sort().to_list()
-    same = {user: normalised_id(user) for user in distinct}
-    if user_ids != "normalised":
-        numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in distinct)
-        if numbers and any(user.endswith(".0") for user in distinct):
-            said.append("user ids such as 7.0 are taken as 7")
-        else:
-            same = dict(zip(distinct, distinct, strict=True))
-    if any(user != other for user, other in same.items()):
-        pairs = pairs.with_columns(pl.col("user_id").replace(same))
-    people, alike = sorted(set(same.values())), defaultdict(list)
+    people = pairs["user_id"].unique().sort().to_list()
+    numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in people)
+    floats = user_ids != "normalised" and numbers and any(user.endswith(".0") for user in people)
+    if floats:
+        said.append("user ids such as 7.0 are taken as 7")
+    if floats or user_ids == "normalised":
+        pairs = pairs.with_columns(pl.col("user_id").replace(people, list(map(normalised_id, people))))
+        people = pairs["user_id"].unique().sort().to_list()
+    alike = defaultdict(list)
     for user in people:
         alike[normalised_id(user)].append(user)
     if several := [users for users in alike.values() if len(users) > 1]:
@@ -285,15 +285,15 @@ def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
     """
     named = columns.roles | {f"r{n}": column for n, column in enumerate(columns.responses)}
     named |= {f"s{n}": column for n, column in enumerate(columns.scores)}
-    cells = {name: pl.col(column) for name, column in named.items()}
-    frame = table.frame.select(FILE, ROW, problem=NO_TEXT, **cells)
+    frame = table.frame.select(FILE, ROW, problem=NO_TEXT, **{name: pl.col(named[name]) for name in named})
     frame = _with_missing(frame, user_id=pl.lit(EVERYONE), prompt=NO_TEXT)
     sides = [name for name in named if name in ("chosen", "rejected", "response") or re.match(r"r\d", name)]
     if not any(_is_talk(frame[name]) for name in ("prompt", *sides)):
         return frame
-    rows = frame.select("prompt", *sides).iter_rows()
-    split = (split_conversation(prompt, responses) for prompt, *responses in rows)
-    texts = [(asked, *said, problem) for asked, said, problem in split]
+    texts = []
+    for prompt, *responses in frame.select("prompt", *sides).iter_rows():
+        asked, said, problem = split_conversation(prompt, responses)
+        texts.append((asked, *said, problem))
     schema = dict.fromkeys(("prompt", *sides, "problem"), pl.String)
     return frame.with_columns(pl.DataFrame(texts, schema=schema, orient="row").get_columns())
 
@@ -436,10 +436,7 @@ def parse_ranking(text: str | None, marks: list[str]) -> list[float] | None:
         tied = [re.split("[=~]+", level) for level in levels]
         by_mark = {_last_word(mark): float(n) for n, level in enumerate(tied) for mark in level}
         return [by_mark[mark] for mark in marks] if sorted(by_mark) == sorted(marks) else None
-    try:
-        cells = json.loads(text)
-    except (ValueError, RecursionError):
-        cells = re.split(r"[,;\s]+", text.strip())
+    cells = parsed_json(text) or re.split(r"[,;\s]+", text.strip())
     if not isinstance(cells, list) or len(cells) != len(marks):
         return None
     numbers = [as_number(cell) for cell in cells]
@@ -513,8 +510,7 @@ def _ranked(frame: pl.DataFrame, columns: Columns, ranks: Ranks, problem: str) -
     n_columns = len(columns.responses)
     rows: list[tuple[Any, ...]] = []
     for at, row in enumerate(frame.iter_rows(named=True)):
-        responses = [row[f"r{n}"] for n in range(n_columns)]
-        prompt, wrong = row["prompt"], row["problem"]
+        responses, prompt, wrong = [row[f"r{n}"] for n in range(n_columns)], row["prompt"], row["problem"]
         if not n_columns:
             listed = parsed_json(row["responses"])
             cells = [_content(cell) for cell in listed] if isinstance(listed, list) else []
@@ -585,8 +581,7 @@ def _thumbs(rows: Rows) -> pl.DataFrame:
         f"the thumbs in {name} make no pair: no person gave one response to a prompt a thumb up and another "
         "a thumb down; ask for both, or collect comparisons"
     )
-    frame = frame.with_columns(value=thumb)
-    return _matched(frame, pl.lit(1.0), seed, "without a thumb up or down", none)
+    return _matched(frame.with_columns(value=thumb), pl.lit(1.0), seed, "without a thumb up or down", none)
 
 
 def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str, none: str) -> pl.DataFrame:
@@ -620,7 +615,7 @@ def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str, none:
     names = ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW)
     columns = [name for name in names if name in frame.columns]
     made = rated.select(*columns, chosen="response")[pairs["at"]]
-    lost = frame.filter(pl.col("problem").is_not_null()).select(*columns, chosen="response")
+    lost = frame.drop_nulls("problem").select(*columns, chosen="response")
     return pl.concat([made.with_columns(rejected=rated["response"][pairs["low"]]), lost], how="diagonal")
 
 
