@@ -27,6 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from platformdirs import user_cache_path
+
 from pal.errors import PalError, reason
 
 TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{16}\.(new|old)", re.DOTALL)
@@ -56,10 +58,7 @@ def forget_output() -> None:
 
 def store() -> Path:
     """The store outside the repository: PAL_STORE, an absolute path, or the user's cache folder for `pal`."""
-    named = os.environ.get("PAL_STORE")
-    if not named:
-        from platformdirs import user_cache_path
-
+    if not (named := os.environ.get("PAL_STORE")):
         return user_cache_path("pal")
     folder = expanded(named)
     if not folder.is_absolute():
@@ -72,9 +71,8 @@ def expanded(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise PalError(
-            f"the home folder in {str(path)!r} must exist, got none; write the path in full"
-        ) from None
+        advice = "write the path in full"
+        raise PalError(f"the home folder in {str(path)!r} must exist, got none; {advice}") from None
 
 
 def make_folder(path: Path) -> None:
@@ -330,15 +328,12 @@ def download(
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    revision = revision or "main"
-    what = f"{repo} at {revision}"
-    where = {"repo_type": repo_type, "local_dir": folder}
-    cached = None
+    revision, cached = revision or "main", None
+    what, where = f"{repo} at {revision}", {"repo_type": repo_type, "local_dir": folder}
+    options = {"revision": revision, "allow_patterns": patterns, **where}
     if folder is None:
         with suppress(LocalEntryNotFoundError):
-            cached = snapshot_download(
-                repo, revision=revision, allow_patterns=patterns, local_files_only=True
-            )
+            cached = snapshot_download(repo, **options, local_files_only=True)
     if cached and COMMIT.fullmatch(revision):
         return Path(cached)
     try:
@@ -349,7 +344,7 @@ def download(
             return Path(cached)
         _refuse(error, what, advice)
     try:
-        local = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, **where))
+        local = Path(snapshot_download(repo, **options))
         # A folder of the cache is named after its commit; the branch may have moved by now.
         commit = revision if folder else local.name
         wrong = HfApi().verify_repo_checksums(repo, revision=commit, **where).mismatches

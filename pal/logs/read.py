@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pal.errors import PalError, shorten
 from pal.files import download, expanded, list_files
-from pal.logs.tables import COMPRESSED, MOST_FAULTY, Row, file_error, open_table, row_place
+from pal.logs.tables import COMPRESSED, MOST_FAULTY, Row, open_table, row_place
 
 HUB = "hf://datasets/"
 FILE, ROW = "#file", "#row"  # columns of a table: which file a row is from, and its number there, from 1
@@ -228,7 +228,7 @@ def _frame_of(rows: Iterable[Row]) -> pl.DataFrame:
         names = dict.fromkeys(name for row in chunk for name in row.cells)
         if zero := next((name for name in names if "\0" in name), None):
             problem = f"must have no zero byte in a column's name, got {zero!r}; save it as UTF-8"
-            raise file_error(chunk[0].file, problem, column=zero, problem=problem)
+            raise PalError(f"{chunk[0].file} {problem}", file=chunk[0].file, column=zero, problem=problem)
         cells = {name: [as_text(row.cells.get(name)) for row in chunk] for name in names}
         try:
             texts = pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String))

@@ -55,7 +55,7 @@ def judged_answers(
     half: str,
     pairs: Comparisons,
     margin: Float[Tensor, " n"],
-    margin_one: Float[Tensor, " n"] | None,
+    margin_one: Float[Tensor, " n"] | None = None,
 ) -> pl.DataFrame:
     """The table of judged answers that `pal.report.people` reads, of one half of the people."""
     q, ahead = pairs.questions[pairs.question], pairs.sign > 0

@@ -17,10 +17,9 @@ Shapes used in this module:
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,20 @@ import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from tqdm import tqdm
 
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
 from pal.conversations import joint_text, template_of
 from pal.encoders import complaint
-from pal.encoders.vector_store import Embedder, EmbeddingStore, item_id, packed
+from pal.encoders.vector_store import Embedder, EmbeddingStore
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
 from pal.fitting.attributes import Attributes
-from pal.logs.answers import SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
+from pal.logs.answers import HALVES, SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
 from pal.logs.shapes import Log, read_log, rejected_rows
 from pal.methods import METHODS
 from pal.methods.auto import FEWEST_PEOPLE
@@ -66,8 +66,7 @@ UNREADABLE = "with an item that cannot be encoded"
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 SEEN_TEST, ADAPT, UNSEEN_TEST = 2, 3, 4
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
-
-
+progress = partial(tqdm, delay=1, leave=False, disable=None)  # a bar on a terminal, where it takes a while
 Say = Callable[[str], None]  # called with each sentence on what was understood and done
 
 
@@ -165,8 +164,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     contents: dict[str, list[Any]] = {"prompts": []}
     readable = np.ones(len(pairs), bool)
     tables: dict[tuple[str, str], tuple[Tensor, np.ndarray]] = {}
-    for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
-        modality = answers.modality[half]
+    for half, modality in answers.modality.items():
         if modality is None:
             continue
         items, used = answers.items[modality], answers.used(modality)
@@ -182,7 +180,7 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         contents[half] = [items.contents[int(each)] for each in read]
         if half == "prompts":
             prompt_ids = [each.decode() for each in items.ids[read]]
-        for side in sides:
+        for side in HALVES[half]:
             pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
             readable &= (pairs[side] >= 0).to_numpy()
     if not readable.all():
@@ -220,29 +218,22 @@ def _encode(
 
     Some are encoded at a time: what is done is kept in the store, however the run ends.
     """
-    items = [found.contents[int(row)] for row in used]
-    good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
+    used = used[[modality != "text" or not complaint(found.contents[int(row)]) for row in used]]
+    items, ids = [found.contents[int(row)] for row in used], found.ids[used]
     row_of = np.full(len(found), -1, np.int64)
-    row_of[used[good]] = np.arange(len(good))
-    items = [items[n] for n in good]
+    row_of[used] = np.arange(len(used))
     if modality == "vector":
         return torch.from_numpy(np.stack(items)), row_of
-    contents = [
-        ("text", item.encode()) if isinstance(item, str)
-        else ("image", item if isinstance(item, bytes) else item.read_bytes()) for item in items
-    ]  # fmt: skip
-    ids = packed([item_id(*content) for content in contents])
     # Apart from the pipeline's, whose vectors do not depend on what was encoded in one batch.
     kept = EmbeddingStore(Embedder(**known), options.device, store() / "fit")
     reader = InputEncoder({side: known}, options.weights or {}, options.device)
     missing = np.flatnonzero(kept.find(ids).missing)
-    with progress(len(items), f"encode {side}") as bar:
-        bar(len(items) - len(missing))
-        for rows in np.split(missing, range(ENCODED_AT_ONCE, len(missing), ENCODED_AT_ONCE)):
-            if len(rows):
-                block = reader.encode([items[row] for row in rows], side, known["dim"]).tensor()
-                kept.add(ids[rows], block.numpy())
-                bar(len(rows))
+    with progress(total=len(items), initial=len(items) - len(missing), desc=f"encode {side}") as bar:
+        for start in range(0, len(missing), ENCODED_AT_ONCE):
+            rows = missing[start : start + ENCODED_AT_ONCE]
+            block = reader.encode([items[row] for row in rows], side, known["dim"]).tensor()
+            kept.add(ids[rows], block.numpy())
+            bar.update(len(rows))
     places, table = kept.find(ids), np.empty((len(items), known["dim"]), np.float32)
     kept.read(places, table)
     return torch.from_numpy(table), row_of
@@ -269,7 +260,6 @@ def place(
     The log's column split is obeyed where it has one, as `pal.logs.answers.check_splits` says.
     """
     part = np.full(len(data.comparisons), -1)
-    numbers = {place: number for number, place in enumerate(PARTS)}
     if rows is None and data.pairs["split"].null_count() == 0:
         unseen = (pl.col("split") == "adapt").any().over("user_id")
         users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
@@ -283,30 +273,22 @@ def place(
             raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
         columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
         frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
-        time = times.cast(pl.Int64) if options.time_split else pl.lit(0)
         prompts = [""]
         if data.prompt_ids:
             used, number = np.unique(frame["prompt"].to_numpy(), return_inverse=True)
             frame = frame.with_columns(prompt=pl.Series(number))
             prompts = [data.prompt_ids[row] for row in used]
+        time = times.cast(pl.Int64) if options.time_split else pl.lit(0)
         frame = frame.with_columns(pair_id=pl.Series(rows), time=time)
         by = "time" if options.time_split else "items"
         drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
         placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
+    numbers = {place: number for number, place in enumerate(PARTS)}
     parts = placed.select("users", "split").iter_rows()
     part[placed["pair_id"].to_numpy()] = [numbers.get(each, -1) for each in parts]
     tied = (data.pairs["label"] == TIE).to_numpy()  # neither right nor wrong
     part[tied & np.isin(part, (SEEN_TEST, UNSEEN_TEST))] = -1
     return part
-
-
-@contextmanager
-def progress(total: int | None, what: str) -> Iterator[Any]:
-    """A bar on a terminal, where the work takes a while; gives what moves it on."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
-        yield bar.update
 
 
 @dataclass(frozen=True)
@@ -469,10 +451,10 @@ def _fit(
     """
     train, n_users = data.of_part("seen", "train")
     val, _ = data.of_part("seen", "val")
-    with progress(None, what) as bar:
+    with progress(desc=what) as bar:
         task = Task(
             data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
-            device=options.device, progress=lambda *_: bar(1),
+            device=options.device, progress=lambda *_: bar.update(),
         )  # fmt: skip
         learned = registered(METHODS, method).learn(task).rescaled(scale, task)
     seen = data.members("seen")
