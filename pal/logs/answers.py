@@ -55,9 +55,6 @@ class Items:
     contents: Any  # texts as a Series; pictures as a list of paths and bytes; vectors, (items, width) float32
     files: tuple[str, ...] = ()  # the sha256 of each picture's bytes
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
 
 Vectors = tuple[list[Any] | None, np.ndarray]  # ids, None where they stand beside the file; (ids, width)
 Read = tuple[Items, dict[str, np.ndarray]]  # the items, and the row of each cell among them, by side
@@ -419,10 +416,6 @@ def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[st
     return name, used, values
 
 
-def _read_npy(name: str, path: Path) -> Vectors:
-    return None, np.lib.format.open_memmap(path, mode="r")  # np.load takes other formats too
-
-
 def _read_safetensors(name: str, path: Path) -> Vectors:
     with safe_open(path, framework="numpy") as file:
         ids = (file.metadata() or {}).get("ids")
@@ -441,4 +434,8 @@ def _read_parquet(name: str, path: Path) -> Vectors:
     return table["id"].cast(pa.string()).to_pylist(), values.reshape(len(lists), -1)
 
 
-READERS = {".parquet": _read_parquet, ".safetensors": _read_safetensors, ".npy": _read_npy}
+READERS = {
+    ".parquet": _read_parquet,
+    ".safetensors": _read_safetensors,
+    ".npy": lambda _, path: (None, np.lib.format.open_memmap(path, mode="r")),  # np.load takes other formats
+}

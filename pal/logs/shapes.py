@@ -161,17 +161,16 @@ def read_log(
     said = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
     if missing := [name for name in attributes if name not in table.columns]:
-        raise PalError(
-            f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute; it has "
-            f"{', '.join(map(repr, table.columns))}", column=missing[0],
-        )  # fmt: skip
+        has = ", ".join(map(repr, table.columns))
+        rule = f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute"
+        raise PalError(f"{rule}; it has {has}", column=missing[0])
     attributes = [*attributes, *(name for name in known if name in table.columns)]
     beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
     frame = MAKE[found.shape](Rows(frame, found, values or {}, seed, said))
-    texts = {"timestamp": NO_TEXT, "split": NO_TEXT}
-    frame = _with_missing(frame, label=pl.lit(1.0), first=pl.lit(None, pl.Boolean), **texts)
+    first = pl.lit(None, pl.Boolean)
+    frame = _with_missing(frame, label=pl.lit(1.0), first=first, timestamp=NO_TEXT, split=NO_TEXT)
     pairs, rejected = _keep(frame, ties)
     lost = pl.DataFrame(table.rejected, schema=rejected.schema, orient="row")
     rejected = pl.concat([lost, rejected])

@@ -24,7 +24,7 @@ from pal.comparisons import Comparisons, Embeddings, Questions
 from pal.errors import cut
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test, rightness
 from pal.evaluation.describe import Description, Liked, describe_rewards, main_directions, without_opening
-from pal.models.base import PreferenceModel, PrototypeModel
+from pal.models.base import PrototypeModel
 from pal.report.page import RARE, Row
 from pal.users.care import care_of
 
@@ -304,7 +304,7 @@ class Portrait:
     @cached_property
     def wants(self) -> _Wants:
         """What people want, beyond the average person."""
-        head: PreferenceModel = self.model.head
+        head = self.model.head
         population, questions, texts = self.model.population, self.questions, self.texts
         if len(questions) < 2 or head.shared_state is not None:
             return _Wants()
@@ -313,16 +313,8 @@ class Portrait:
         sides = torch.unique(sides, dim=0)
         prompt, response = sides[:, 0], sides[:, 1]
         group = torch.unique(prompt, return_inverse=True)[1]
-        embedded = torch.zeros(len(prompt), 0)
-        if head.needs_prompts:
-            embedded = self.embeddings.prompts[prompt].float()
-
-        def rewards(table: Float[Tensor, "points state"]) -> Float[Tensor, "n points"]:
-            row, items = torch.arange(len(prompt)), self.embeddings.responses[response].float()
-            with torch.no_grad():
-                read = head.embed_prompts(embedded)
-                return torch.stack([head.reward_embedded(read, row, items, state) for state in table], 1)
-
+        prompts = self.embeddings.prompts[prompt] if head.needs_prompts else None
+        rewards = partial(self.model.score_states, prompts, self.embeddings.responses[response])
         described, titles, plane = [], {}, None
         if texts["responses"]:
             said = [texts["responses"][row] for row in response.tolist()]
@@ -521,9 +513,8 @@ def _stacked(values: Float[np.ndarray, " users"]) -> Float[np.ndarray, "users 2"
 def _number_equal(cells: Float[np.ndarray, "users axes"]) -> tuple[np.ndarray, np.ndarray]:
     """Each row's number among those equal to it, from 0, and how many these are."""
     frame = pl.DataFrame(cells)
-    count = pl.int_range(pl.len()).over(frame.columns), pl.len().over(frame.columns)
-    number, size = frame.select(number=count[0], size=count[1])
-    return number.to_numpy(), size.to_numpy()
+    number, size = pl.int_range(pl.len()).over(frame.columns), pl.len().over(frame.columns)
+    return tuple(column.to_numpy() for column in frame.select(number=number, size=size))
 
 
 def _rounded(row: Row) -> Row:

@@ -57,10 +57,8 @@ from pal.serving.saved_model import CARD
 
 PROTOTYPES, MOST_PROTOTYPES = 3, 5  # of the candidates of the method auto; tried where K is auto
 MOST_VALUES = 20  # of an attribute
-FEWEST_COMPARISONS = 2
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
-TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
 UNREADABLE = "with an item that cannot be encoded"
 # Users and split of each part, by its number; a comparison in none is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
@@ -78,8 +76,8 @@ class Options:
     values: Mapping[str, str] | None = None  # what values of the winner mean
     method: str = "auto"  # one of `pal.methods.METHODS`; `auto` chooses one
     K: int | str = "auto"  # prototypes, for methods that have some; `auto` chooses by cross-validation
-    encoder: str = TEXT_ENCODER  # of texts
-    image_encoder: str = IMAGE_ENCODER  # of pictures
+    encoder: str = "all-MiniLM-L6-v2+measures"  # of texts
+    image_encoder: str = "classical"  # of pictures
     # What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or by a
     # template of such a text, with {prompt} and {response}.
     item: str = "separate"
@@ -220,7 +218,7 @@ def _encode(
     """
     used = used[[modality != "text" or not complaint(found.contents[int(row)]) for row in used]]
     items, ids = [found.contents[int(row)] for row in used], found.ids[used]
-    row_of = np.full(len(found), -1, np.int64)
+    row_of = np.full(len(found.ids), -1, np.int64)
     row_of[used] = np.arange(len(used))
     if modality == "vector":
         return torch.from_numpy(np.stack(items)), row_of
@@ -302,11 +300,6 @@ class Result:
     rejected: pl.DataFrame = field(repr=False)  # rows that were not learned from: file, row, reason
     people: dict[str, Any] = field(repr=False)  # what the report shows of the people
 
-    @property
-    def verdict(self) -> str:
-        """What the numbers say, in sentences."""
-        return str(self.metrics["verdict"])
-
     def save(self, folder: Path | str) -> None:
         """Write models, numbers, report and rejected rows into a folder, all or nothing."""
         folder = _replaceable(folder)
@@ -352,9 +345,8 @@ def fit(
     if out is not None:
         _replaceable(out)  # before hours of work
     data = encode_log(log, options)
-    if len(data.comparisons) < FEWEST_COMPARISONS:
-        got = len(data.comparisons)
-        raise PalError(f"{log.table.source} must hold at least {FEWEST_COMPARISONS} comparisons, got {got}")
+    if len(data.comparisons) < 2:
+        raise PalError(f"{log.table.source} must hold at least 2 comparisons, got 1")
     everyone, held_out = data, replace(data, part=place(data, options))
     if held_out.is_in("seen", "train").any():  # else there are too few answers to hold any out
         data = held_out
@@ -393,7 +385,7 @@ def fit(
     if by := _by_attribute(log, data, measured, shared):
         metrics["by"] = by
     result = Result(final, measured, metrics, log, data.rejected, people)
-    say(result.verdict)
+    say(metrics["verdict"])
     if out is not None:
         result.save(out)
     return result
