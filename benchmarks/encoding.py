@@ -9,18 +9,17 @@ from itertools import islice, pairwise
 from unittest.mock import patch
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from benchmarks.studies import ROOT, real_persona, shared_data, values
+from benchmarks.pickafilter import photographs
+from benchmarks.studies import persona_or_sample, real_data, values
 from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak, threads
 from pal import encoders
 from pal.encoders.images import prefetch, read
 from pal.errors import PalError
 from pipeline.datasets import persona
-from pipeline.encoding.jobs import batches
 
 NAME = "all-MiniLM-L6-v2"
 N_TEXTS, SLICE = 6_000, 1_000
@@ -42,7 +41,7 @@ def text() -> Section:
     stage's token budget, and `SentenceTransformer.encode` as it comes. Half a minute is rarely undisturbed,
     so the statements are cut into slices of 1,000, by length. About 10 minutes on a quiet core.
     """
-    folder = real_persona() or ROOT / "data/sample/persona"
+    folder, which = persona_or_sample()
     files = [persona.read(path.name, path) for path in sorted(folder.glob("*.jsonl"))]
     each = [statement.statement for file in files for statement in file[: -(-N_TEXTS // len(files))]]
     texts = sorted(each[:N_TEXTS], key=len)
@@ -71,7 +70,7 @@ def text() -> Section:
             Row("  1 - smallest cosine to them", worst[way], "", at_most=apart),
         ]
     about = {
-        "statements": "Anthropic's" if real_persona() else "the sample's: the real Persona set was not found",
+        "statements": which,
         "threads": 1,
         "best float32 matrix peak": f"{highest:.0f} GFLOP/s",
         **{f"not measured: {way}": why for way, why in missing.items()},
@@ -92,7 +91,9 @@ def _ways() -> tuple[dict[str, Callable[[list[str]], np.ndarray]], dict[str, str
         """Texts to vectors as the stage encode does it."""
         lengths = np.asarray(encoder.lengths(texts))
         order = np.argsort(lengths, kind="stable")
-        rows = [order[start:end] for start, end in pairwise(batches(lengths[order], budget))]
+        rows = [
+            order[start:end] for start, end in pairwise(encoders.batches(lengths[order].tolist(), budget))
+        ]
         vectors = np.concatenate([encoder.encode([texts[row] for row in some]) for some in rows])
         return vectors[np.argsort(order)]
 
@@ -168,9 +169,9 @@ def images() -> Section:
 
 def _jpegs() -> tuple[list[bytes], str]:
     """Pictures, and where they are from."""
-    if photos := shared_data("PAL_PHOTOGRAPHS", "dog_morphs", "images.parquet"):
-        stored = pq.read_table(photos / "images.parquet", columns=["jpg"])["jpg"].to_pylist()[:N_JPEGS]
-        every, source = [Image.open(io.BytesIO(jpeg)) for jpeg in stored], "photographs of dogs"
+    if real_data("photographs"):
+        stored, source = photographs()[:N_JPEGS], "photographs of dogs"
+        every = [Image.open(io.BytesIO(jpeg)) for jpeg in stored]
     else:
         small = np.random.default_rng(0).integers(0, 256, (N_JPEGS, 32, 32, 3), dtype=np.uint8)
         every, source = [Image.fromarray(pixels) for pixels in small], "drawn: the photographs were not found"

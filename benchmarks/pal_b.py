@@ -26,9 +26,9 @@ from benchmarks.table import Row, Section
 from benchmarks.timing import in_turns, peak
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fitting.objectives import FixedStates
+from pal.fitting.objectives import PerComparison
 from pal.fitting.trainer import fit, make_optimiser
-from pal.models.base import make_model
+from pal.models.base import PreferenceModel, make_model
 
 WIDTH, BATCH, PAIRS, PROMPTS, USERS = 1024, 16_384, 959_040, 59_940, 5_000
 LEAST_PEAK = 75.0  # GFLOP/s of float32 products a thread, from which on ratios are judged
@@ -85,7 +85,7 @@ def _configs(dropout: float = 0.5, epochs: int = 1) -> tuple[HeadConfig, FitConf
 
 def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
     torch.manual_seed(0)
-    batch = next(FixedStates(*work, _configs()[1], torch.ones(USERS, 1)).batches())
+    batch = next(_objective(work, 0.5)[1].batches())
     questions = batch.questions[batch.question]
     prompts = len(questions.prompt.unique())
     images = len(torch.cat([questions.first, questions.second]).unique())
@@ -116,13 +116,17 @@ def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
     ]
 
 
+def _objective(work: tuple[Embeddings, Comparisons], dropout: float) -> tuple[PreferenceModel, PerComparison]:
+    shape, config = _configs(dropout)
+    head = make_model(shape, prompt_dim=WIDTH, response_dim=WIDTH).train()
+    return head, PerComparison(*work, config, USERS, head, torch.ones(USERS, 1))
+
+
 def _step(work: tuple[Embeddings, Comparisons], batch: Comparisons, dropout: float) -> Callable[[], None]:
     """One step as `pal.fitting` takes it."""
-    shape, config = _configs(dropout)
     torch.manual_seed(0)
-    objective = FixedStates(*work, config, torch.ones(USERS, 1))
-    head = make_model(shape, prompt_dim=WIDTH, response_dim=WIDTH).train()
-    optimiser = make_optimiser(head, objective, config)
+    head, objective = _objective(work, dropout)
+    optimiser = make_optimiser(head, objective, objective.config)
 
     def step() -> None:
         loss = objective.loss(head, batch, 0.5)

@@ -2,12 +2,10 @@
 
 Studies are drawn, split and encoded by the pipeline's stages from params.yaml, with other counts; the head
 is model B, latent 16, logistic, preset `ours`. Data and training share their seed; figures are means over
-seeds 0, 1, 2. The files are looked for in PAL_PERSONA, else in ../shared/data/persona; without them
-everything is skipped.
+seeds 0, 1, 2.
 """
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,25 +14,26 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from benchmarks.pickafilter import filters
 from benchmarks.studies import (
     SEEDS,
     by_seed,
     changed,
     draw,
     fit_study,
-    real_persona,
+    needed_data,
     score_study,
     staged,
+    task_of,
     values,
-)
+)  # fmt: skip
 from benchmarks.table import Row, Section, mean_row
 from pal.comparisons import Comparisons, Questions
 from pal.evaluation.accuracy import Judged, confidence_interval, rightness
 from pal.evaluation.describe import describe_rewards
 from pal.methods.auto import learn_auto
-from pal.methods.base import Task
 from pal.models.base import margins
-from pipeline import paths, study
+from pipeline import study
 from pipeline.datasets import drawn_scenes
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
@@ -42,49 +41,41 @@ from pipeline.evaluation.bounds import group_margins
 from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by, places_in_user
 from pipeline.evaluation.scores import find
 from pipeline.params import Params
-from pipeline.storage.tables import ITEMS, read_table, text_id
+from pipeline.storage.tables import text_id
 from pipeline.study import Study
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 SHOTS = (5, 10, 20)
-CANDIDATES, SETS, USERS = 16, 50, 100  # of best_of_n
+CANDIDATES, SETS = 16, 50  # of best_of_n
 GROUPS = (2, 3, 4, 5, 6)
 HALVES = {"seen": "seen, 100 answers", "unseen": "unseen, 20 answers"}
-MISSING = {"real Persona set": "not found; set PAL_PERSONA to the folder of interest-in-*.jsonl"}
 Figures = dict[str, float]
 
-
-@dataclass(frozen=True)
-class Case:
-    """A study, and the numbers of prototypes to fit to it."""
-
-    groups: int
-    users_per_group: int
-    queries: int
-    prototypes: tuple[int, ...]
-    unseen_users_per_group: int = 1
-    val_pairs: int = 1
-
-
-CASES = {
-    "3000 users, 10": Case(3, 1000, 10, (3, 8)),
-    "3000 users, 25": Case(3, 1000, 25, (3,)),
-    "300 users, 100": Case(3, 100, 100, (1, 2, 3), unseen_users_per_group=200, val_pairs=5),
-    "600 users, 100": Case(6, 100, 100, (6,), val_pairs=5),
-    "3000 users, 5": Case(3, 1000, 5, (3,)),
+# Studies by name, and the numbers of prototypes to fit to them.
+CASES: dict[str, tuple[dict[str, int], tuple[int, ...]]] = {
+    "3000 users, 10": ({"groups": 3, "users_per_group": 1000, "train_pairs": 10}, (3, 8)),
+    "3000 users, 25": ({"groups": 3, "users_per_group": 1000, "train_pairs": 25}, (3,)),
+    "300 users, 100": ({"groups": 3, "unseen_users_per_group": 200, "val_pairs": 5}, (1, 2, 3)),
+    "600 users, 100": ({"groups": 6, "val_pairs": 5}, (6,)),
+    "3000 users, 5": ({"groups": 3, "users_per_group": 1000, "train_pairs": 5}, (3,)),
 }
 BASE = "300 users, 100"
-ASKING = Case(6, 100, 100, (6,), unseen_users_per_group=100, val_pairs=5)
+COUNTS = {
+    "users_per_group": 100, "unseen_users_per_group": 1, "train_pairs": 100, "adapt_pairs": 50,
+    "val_pairs": 1, "test_pairs": 20, "new_test_pairs": 20,
+}  # fmt: skip
 
 
-def prepared(case: Case, seed: int) -> Params:
-    """The parameters of a case."""
-    given = values(
-        "persona", seed, source=str(real_persona()), personas=PERSONAS[: case.groups],
-        users_per_group=case.users_per_group, unseen_users_per_group=case.unseen_users_per_group,
-        train_pairs=case.queries, adapt_pairs=50, val_pairs=case.val_pairs, test_pairs=20, new_test_pairs=20,
-    )  # fmt: skip
+def prepared(seed: int, groups: int, **counts: int) -> Params:
+    """The parameters of a study of so many personas, with counts other than COUNTS."""
+    source, personas = str(needed_data("persona")), PERSONAS[:groups]
+    given = values("persona", seed, source=source, personas=personas, **{**COUNTS, **counts})
     return changed(given, {"evaluate.shots": list(SHOTS), "evaluate.draws": 20})
+
+
+def encode_once() -> None:
+    """Encode every statement, which the processes that follow find in the store."""
+    draw("persona", prepared(0, 6, users_per_group=1, train_pairs=20))
 
 
 def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
@@ -104,36 +95,28 @@ def accuracy_bound(
     return float(rightness(margin).mean())
 
 
-def encode_once() -> bool:
-    """Encode every statement, which the processes that follow find in the store; whether there are any."""
-    if real_persona():
-        draw("persona", prepared(Case(6, 1, 20, ()), 0))
-    return real_persona() is not None
-
-
 def persona() -> Section:
     """Accuracies beside the bound; about 6 minutes on two quiet cores.
 
     The bound: which personas fit a user's training answers is known exactly, an answer is predicted by their
     majority, and a tie counts half; computed on the very same answers and test pairs.
     """
-    title = "Persona: accuracies on Anthropic's statements (MiniLM, model B, latent 16, preset ours)"
-    if not encode_once():
-        return Section(title, MISSING, [])
+    encode_once()
     about = {
-        "real Persona set": "found",
         "seeds": list(SEEDS),
         "threads": "1 a process, a process a core",
         "test pairs a user": "20 on known and 20 on new statements",
         "validation pairs a user": "5 (300 and 600 users), 1 (3,000 users); they choose the epoch alone",
         "draws of the shots": 20,
     }
+    title = "Persona: accuracies on Anthropic's statements (MiniLM, model B, latent 16, preset ours)"
     return Section(title, about, _rows(by_seed(run, CASES)))
 
 
 def run(name: str, seed: int) -> Figures:
     """Draw a case's study and fit what is to be fitted, for one seed; figures in per cent."""
-    case, given = CASES[name], prepared(CASES[name], seed)
+    counts, prototypes = CASES[name]
+    given = prepared(seed, **counts)
     data = draw("persona", given)
     says_yes = known_answers(data, given)
     train, test = data.select("seen", "train"), data.select("seen", "test", "known")
@@ -141,17 +124,16 @@ def run(name: str, seed: int) -> Figures:
         "floor": 1 - float(is_yes(data, test).float().mean()),
         "bound": accuracy_bound(says_yes, data, train, test, data.n_users("seen")),
     }
-    for K in case.prototypes:
-        unseen = case.unseen_users_per_group > 1 and case.groups == K
-        model = fit_study("persona", data, given, K)
-        halves = ("seen", "unseen") if unseen else ("seen",)
-        scores = score_study(data, model, given, halves)
+    for K in prototypes:
+        unseen = name == BASE and counts["groups"] == K
+        model = fit_study(data, given, K)
+        scores = score_study(data, model, given, ("seen", "unseen") if unseen else ("seen",))
         figures[f"K={K}"] = find(scores, "seen", "model").judged.micro
         figures[f"K={K} new"] = find(scores, "seen", "model", new=True).judged.micro
         for n in SHOTS if unseen else ():
             figures[f"{n} shots"] = find(scores, "unseen", "model", shots=n).judged.micro
     if name == BASE:
-        model = fit_study("persona", data, changed(given, {"persona.preset": "paper"}), case.groups)
+        model = fit_study(data, changed(given, {"persona.preset": "paper"}), 3)
         figures["paper"] = find(score_study(data, model, given), "seen", "model").judged.micro
         # The bound for unseen users, from the same draws of the same shots as evaluate takes.
         pairs, test = data.select("unseen", "adapt"), data.select("unseen", "test", "known")
@@ -206,10 +188,9 @@ CORNERS = (
 
 def corners() -> Section:
     """The method auto beside preset ours where people stand at corners; most of an hour of two cores."""
-    there = encode_once()
-    cases = [case for case, (name, _) in enumerate(CORNERS) if there or name != "persona"]
+    encode_once()
     rows = []
-    for case, found in by_seed(beside_ours, cases).items():
+    for case, found in by_seed(beside_ours, range(len(CORNERS))).items():
         name, options = CORNERS[case]
         what = ", ".join([name, *(f"{option} {value}" for option, value in options.items())])
         each = [one["auto"] - one["ours"] for one in found]
@@ -225,21 +206,18 @@ def beside_ours(case: int, seed: int) -> dict[str, Any]:
     K = 2 if name == "pickafilter" else 3
     with tempfile.TemporaryDirectory() as pictures:
         if name == "persona":
-            given = prepared(CASES[f"3000 users, {options['queries']}"], seed)
+            given = prepared(seed, **CASES[f"3000 users, {options['queries']}"][0])
         elif name == "simulated":
             given = values(name, seed, dim=16)
         else:
             drawn_scenes.write(Path(pictures), seed)
-            changes = {f"{stage}.seed": seed for stage in ("prepare", "split", "evaluate")}
-            given = values(name, seed, source=pictures)
-            given = changed(given, {**changes, "pickafilter.prepare.recolour.beta": options["beta"]})
+            given = filters(pictures, seed, options["beta"])
         data = draw(name, given)
-    train, val, n_users = data.select("seen", "train"), data.select("seen", "val"), data.n_users("seen")
     test = data.select("seen", "test", "known" if name == "persona" else None)
-    learned = learn_auto(Task(data.embeddings, train, n_users, val, K, seed))
+    learned = learn_auto(task_of(data, seed, K))
     found: dict[str, Any] = {"taken": learned.method}
     with torch.no_grad():
-        for key, fitted in (("ours", fit_study(name, data, given, K)), ("auto", learned.fitted)):
+        for key, fitted in (("ours", fit_study(data, given, K)), ("auto", learned.fitted)):
             margin = margins(fitted.head, fitted.states, data.embeddings, test)
             found[key] = 100 * float(rightness(margin).mean())
     return found
@@ -252,9 +230,7 @@ def asking() -> Section:
     as `evaluate` does. Chosen: each next one is that whose answer is expected to tell most, of the user's own
     adapt pairs.
     """
-    title = "Which question next: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
-    if not encode_once():
-        return Section(title, MISSING, [])
+    encode_once()
     results = by_seed(ask)[()]
     about = {"seeds": list(SEEDS), "users": "600 seen, 100 answers each; 600 unseen, 20 test pairs each"}
 
@@ -268,14 +244,15 @@ def asking() -> Section:
     what = "chosen of the user's own 50"
     asked = (1, 2, 3, 4, 5, 6, 8, 10)
     rows += [row(f"accuracy after {n} {what}", f"own {n}", limits.get(n)) for n in asked]
+    title = "Which question next: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
     return Section(title, about, rows)
 
 
 def ask(seed: int) -> dict[str, tuple[float, float, float]]:
     """Accuracy on unseen users with its interval, by way and number of questions, for one seed."""
-    given = prepared(ASKING, seed)
+    given = prepared(seed, 6, unseen_users_per_group=100, val_pairs=5)
     data = draw("persona", given)
-    model = fit_study("persona", data, given, 6)
+    model = fit_study(data, given, 6)
     tables = {f"drawn {n}": weights for n, weights in locate(data, model, given.evaluate).items()}
     tables |= {f"own {n}": [weights] for n, weights in locate_by_questions(data, model, 10).items()}
     test = data.select("unseen", "test", "known")
@@ -302,16 +279,13 @@ def words() -> Section:
 
     A prototype names the first interest that its four surest words are of; statements are all that is told.
     """
-    title = "In words: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
-    if not encode_once():
-        return Section(title, MISSING, [])
+    encode_once()
     results = by_seed(name_prototypes)[()]
     said = ", ".join(words[0] if words else "nothing" for words in results[0])
-    counts = []
-    for each in results:
-        named = {next(filter(None, map(interest_of, words)), None) for words in each}
-        counts.append(float(len(named - {None})))
+    named = [{next(filter(None, map(interest_of, words)), None) for words in each} for each in results]
+    counts = [float(len(names - {None})) for names in named]
     note = f"surest words, first seed: {said}"
+    title = "In words: Persona, six personas, K = 6 (MiniLM, model B, latent 16, preset ours)"
     row = mean_row("interests named by the prototypes' words, of six", counts, "", at_least=6, note=note)
     return Section(title, {"seeds": list(SEEDS), "users": "600, 100 answers each"}, [row])
 
@@ -323,12 +297,10 @@ def interest_of(word: str) -> str | None:
 
 def name_prototypes(seed: int) -> list[list[str]]:
     """The four surest words of each prototype."""
-    given = prepared(CASES["600 users, 100"], seed)
+    given = prepared(seed, **CASES["600 users, 100"][0])
     with staged("persona", given):
-        data = study.load("persona")
-        items = read_table(paths.prepared("persona") / ITEMS, "prepare", ["item_id", "text"])
-    text = dict(items.iter_rows())
-    model = fit_study("persona", data, given, 6)
+        data, text = study.load("persona"), study.texts(study.items("persona"))
+    model = fit_study(data, given, 6)
     asked = data.comparisons.questions
     rows = torch.cartesian_prod(asked.prompt.unique(), torch.cat([asked.first, asked.second]).unique())
     embedded = data.embeddings.prompts[rows[:, 0]], data.embeddings.responses[rows[:, 1]]
@@ -351,9 +323,7 @@ def best_of_n() -> Section:
     sets of 16 per user. K* personas, K = K* prototypes. Interval: people are drawn anew, those of the three
     seeds together. `possible` is whether any of the 16 has the user's yes, a bound on every picker.
     """
-    title = f"Best of {CANDIDATES} on Persona: the right user's pick against the zero-shot mean's"
-    if not encode_once():
-        return Section(title, MISSING, [])
+    encode_once()
     rows = []
     for groups, found in by_seed(pick, GROUPS).items():
         for half, words in HALVES.items():
@@ -366,15 +336,16 @@ def best_of_n() -> Section:
             note = f"95 % interval over users {low:.1f} to {high:.1f}; yes among the picks: {words_of}"
             each = [100 * float(scores.mean()) / SETS for scores, _ in picks]
             rows.append(mean_row(f"K*=K={groups}, users {words}: wins", each, note=note))
-    about = {"real Persona set": "found", "seeds": list(SEEDS), "sets a user": SETS}
+    about = {"seeds": list(SEEDS), "sets a user": SETS}
+    title = f"Best of {CANDIDATES} on Persona: the right user's pick against the zero-shot mean's"
     return Section(title, about, rows)
 
 
-def pick(groups: int, seed: int, users: int = USERS) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
+def pick(groups: int, seed: int) -> dict[str, tuple[Float[Tensor, " users"], Figures]]:
     """By half, each user's wins with half of the ties, and the shares of sets in which picks have a yes."""
-    given = prepared(Case(groups, users, 100, (groups,), unseen_users_per_group=users, val_pairs=5), seed)
+    given = prepared(seed, groups, unseen_users_per_group=100, val_pairs=5)
     data = draw("persona", given)
-    model = fit_study("persona", data, given, groups)
+    model = fit_study(data, given, groups)
     pool = data.select("seen", "test", "new").questions.prompt.unique()
     says_yes, personas = known_answers(data, given)[:, pool], given.persona.prepare.personas
     yes, no = (torch.full_like(pool, data.response_ids.index(text_id(word))) for word in ("Yes", "No"))

@@ -17,12 +17,14 @@ import polars as pl
 import torch
 from PIL import Image
 
-from benchmarks.studies import SEEDS, STAGES, by_seed, changed, shared_data, staged, values
+from benchmarks.studies import SEEDS, STAGES, by_seed, changed, needed_data, real_data, staged, values
 from benchmarks.table import Section, mean_row
+from pal.evaluation.accuracy import rightness
 from pal.models.base import margins
 from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
+from pipeline.params import Params
 from pipeline.stages import evaluate, train
 from pipeline.storage.tables import read_json
 
@@ -35,7 +37,7 @@ Figures = dict[str, float]
 
 def pickafilter() -> Section:
     """All figures."""
-    kinds = ["drawn", *(["photographs"] if photographs() else [])]
+    kinds = ["drawn", "photographs"] if real_data("photographs") else ["drawn"]
     results = by_seed(run, [(kind, beta) for kind in kinds for beta in (1.0, 0.5)])
     rows = []
     for kind in kinds:
@@ -51,42 +53,41 @@ def pickafilter() -> Section:
         ):
             each = [figures[figure] for figures in results[kind, beta]]
             rows.append(mean_row(f"{kind}, {what}", each, at_least=least, at_most=most))
-    about = {"seeds": list(SEEDS), "K": K, "encoder": "classical"}
-    if "photographs" not in kinds:
-        about["photographs"] = "not measured: they were not found"
+    about = {"seeds": list(SEEDS), "K": K, "encoder": "classical", "pictures": " and ".join(kinds)}
     return Section("Pick-a-Filter: two tastes in colour", about, rows)
 
 
-def photographs() -> Path | None:
-    """The photographs: PAL_PHOTOGRAPHS, or `../shared/data/dog_morphs` beside the repository."""
-    folder = shared_data("PAL_PHOTOGRAPHS", "dog_morphs", "images.parquet")
-    return folder / "images.parquet" if folder else None
+def filters(pictures: str, seed: int, beta: float) -> Params:
+    """The parameters of a study of pictures in a folder; two of a pair differ by a filter as `beta` says."""
+    changes = {"pickafilter.prepare.recolour.beta": beta, "split.seed": seed, "evaluate.seed": seed}
+    return changed(values("pickafilter", seed, source=pictures), changes)
+
+
+def photographs() -> list[bytes]:
+    """Real photographs, as JPEG."""
+    return pl.read_parquet(needed_data("photographs") / "images.parquet", columns=["jpg"])["jpg"].to_list()
 
 
 def run(kind: str, beta: float, seed: int) -> Figures:
     """Run all stages in a folder of their own; accuracies in per cent."""
     with tempfile.TemporaryDirectory() as pictures:
         (drawn_scenes.write if kind == "drawn" else write_photographs)(Path(pictures), seed)
-        changes = {"model.K": K, "pickafilter.prepare.recolour.beta": beta}
-        changes |= {f"{stage}.seed": seed for stage in ("prepare", "split", "evaluate")}
+        given = changed(filters(pictures, seed, beta), {"model.K": K})
         if kind == "photographs":
-            changes["pickafilter.prepare.seen_users_per_group"] = 20
-        given = changed(values("pickafilter", seed, source=pictures), changes)
+            given = changed(given, {"pickafilter.prepare.seen_users_per_group": 20})
         with staged("pickafilter", given, (*STAGES, train, evaluate)):
             data = study.load("pickafilter")
             figures: Figures = {}
+            test = data.places.filter(users="seen", split="test")
+            touched = test["filtered"].is_not_null().to_numpy()
             for name in ("model", "k1"):
                 model = RewardModel.load(paths.models("pickafilter") / name)
-                totals = {}
-                for pairs_of, filters in (("seen", {}), ("untouched", {"filtered": None})):
-                    pairs = data.select("seen", "test", **filters)
-                    with torch.inference_mode():
-                        margin = margins(model.head, model.states, data.embeddings, pairs)
-                    right = (margin > 0).float() + (margin == 0).float() / 2
-                    totals[pairs_of] = (float(right.sum()), len(right))
-                totals["filtered"] = tuple(totals["seen"][at] - totals["untouched"][at] for at in (0, 1))
-                for pairs_of, (right, n) in totals.items():
-                    figures[f"{pairs_of}.{name}"] = 100 * right / n if n else float("nan")
+                with torch.inference_mode():
+                    margin = margins(model.head, model.states, data.embeddings, data.select("seen", "test"))
+                right = rightness(margin)
+                pairs = {"seen": right, "filtered": right[touched], "untouched": right[~touched]}
+                for pairs_of, some in pairs.items():
+                    figures[f"{pairs_of}.{name}"] = 100 * float(some.mean()) if len(some) else float("nan")
             metrics = read_json(paths.metrics("pickafilter"), "evaluate@pickafilter")
             figures["untouched.gain"] = figures["untouched.model"] - figures["untouched.k1"]
             return figures | {"unseen.10": 100 * metrics["unseen"]["few_shot"]["10"]["accuracy"]}
@@ -95,7 +96,7 @@ def run(kind: str, beta: float, seed: int) -> Figures:
 def write_photographs(folder: Path, seed: int) -> None:
     """Photographs beside spoilt copies, in Pick-a-Pic's format; none that is tested on is trained on."""
     random = Random(seed)
-    jpgs = pl.read_parquet(photographs(), columns=["jpg"])["jpg"].to_list()
+    jpgs = photographs()
     random.shuffle(jpgs)
     rest = jpgs[TRAIN:]
     splits = {"train": jpgs[:TRAIN], "validation": rest[:VALIDATION], "test": rest[VALIDATION:]}

@@ -25,7 +25,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from benchmarks.studies import SEEDS, by_seed, shared_data
+from benchmarks.studies import SEEDS, by_seed, divide, needed_data
 from benchmarks.table import Row, Section, mean_row
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
@@ -69,14 +69,10 @@ class Data(NamedTuple):
 
 
 def real_people() -> Section:
-    """All figures of the data that are there."""
-    title = "Real people: accuracy beside one reward for everyone (MiniLM with measures of the texts)"
+    """All figures."""
     rows = []
     for (name, n_train), reach in REACH.items():
-        folder = shared_data(f"PAL_{name.upper()}", name, "README.md")
-        if folder is None:
-            rows.append(Row(f"{name}, {n_train} pairs", float("nan"), unjudged="its files are not there"))
-            continue
+        folder = needed_data(name)
         # All methods at the first seed, to see whether one is above auto; the others take as long as auto.
         results = [
             judge(DRAW[name](folder, n_train, seed), seed, METHODS if seed == SEEDS[0] else METHODS_SHOWN)
@@ -84,6 +80,7 @@ def real_people() -> Section:
         ]
         rows += _rows(f"{name}, {n_train} pairs", results, reach)
     about = {"seeds": list(SEEDS), "training pairs a person": "at most those of the row", "new items": NEW}
+    title = "Real people: accuracy beside one reward for everyone (MiniLM with measures of the texts)"
     return Section(title, about, rows)
 
 
@@ -126,10 +123,9 @@ def likings() -> Section:
     found = by_seed(films)[()]
     rows = []
     for place, least in FILMS.items():
-        for name in ("bt", "mixed_effects"):
+        for name, reach in (("bt", None), ("mixed_effects", least)):
             each = [100 * (of_seed["mixed_effects_items"][place] - of_seed[name][place]) for of_seed in found]
-            reach = {"at_least": least} if name == "mixed_effects" else {}
-            rows.append(mean_row(f"{place}: mixed_effects_items less {name}", each, "points", **reach))
+            rows.append(mean_row(f"{place}: mixed_effects_items less {name}", each, "points", at_least=reach))
     about = {"people": "940, 190 of them unseen", "films": 1680, "ratings": "100 of each", "simulated": True}
     return Section("Likings for items that embeddings tell little of", about, rows)
 
@@ -158,34 +154,40 @@ def films(seed: int) -> dict[str, dict[str, float]]:
 
 
 def judgements(folder: Path) -> pl.DataFrame:
-    """UKPConvArg1 as user_id, prompt, response_a, response_b, winner, timestamp."""
+    """UKPConvArg1's judgements of two different texts: user_id, prompt, response_a, response_b, winner."""
     arguments, table, topics = (
         pl.read_parquet(folder / f"{name}.parquet") for name in ("arguments", "judgements", "topics")
     )
     for side in ("left", "right"):
         texts = arguments.select("topic", pl.col("arg_id").alias(f"{side}_id"), pl.col("text").alias(side))
         table = table.join(texts, on=["topic", f"{side}_id"], how="left", maintain_order="left")
-    return table.join(topics, on="topic", how="left", maintain_order="left").select(
+    table = table.join(topics, on="topic", how="left", maintain_order="left")
+    return table.filter(pl.col("left") != pl.col("right")).select(
         "user_id",
         pl.format("{} {}", "title", "stance").alias("prompt"),
         pl.col("left").alias("response_a"),
         pl.col("right").alias("response_b"),
         pl.col("value").replace_strict({"a1": "a", "a2": "b", "equal": "tie"}).alias("winner"),
-        pl.col("submitted_at").alias("timestamp"),
     )
+
+
+def texts_of(table: pl.DataFrame) -> tuple[list[str], list[str]]:
+    """The distinct prompts and responses of judgements, in order."""
+    responses = pl.concat([table["response_a"], table["response_b"]])
+    return table["prompt"].unique().sort().to_list(), responses.unique().sort().to_list()
 
 
 def draw_ukpconvarg(folder: Path, n_train: int, seed: int) -> Data:
     """150 seen and 50 unseen workers with at least 40 judgements that are no ties."""
     rng = np.random.default_rng(seed)
-    table = judgements(folder).filter(pl.col("winner") != "tie", pl.col("response_a") != pl.col("response_b"))
-    responses = pl.concat([table["response_a"], table["response_b"]]).unique().sort().to_list()
-    topics = table["prompt"].unique().sort().to_list()
-    row_of, topic_of = ({text: row for row, text in enumerate(texts)} for texts in (responses, topics))
+    table = judgements(folder).filter(pl.col("winner") != "tie")
+    topics, responses = texts_of(table)
+    row_of = {text: row for texts in (topics, responses) for row, text in enumerate(texts)}
     by_worker: dict[str, list[tuple[int, int, int]]] = {}
-    for worker, prompt, first, second, winner, _ in table.iter_rows():
-        sides = (row_of[first], row_of[second]) if winner == "a" else (row_of[second], row_of[first])
-        by_worker.setdefault(worker, []).append((topic_of[prompt], *sides))
+    for worker, *texts, winner in table.iter_rows():
+        prompt, first, second = (row_of[text] for text in texts)
+        sides = (first, second) if winner == "a" else (second, first)
+        by_worker.setdefault(worker, []).append((prompt, *sides))
     workers = rng.permutation(sorted(name for name, pairs in by_worker.items() if len(pairs) >= 40))[:200]
     new = set(rng.permutation(len(topics))[: round(NEW * len(topics))].tolist())
 
@@ -249,8 +251,10 @@ def judge(data: Data, seed: int, methods: Iterable[str]) -> dict[str, dict[str, 
     embeddings = Embeddings(*tables)
     every, parts = _compared(data)
     task = Task(embeddings, parts["train"], data.n_users["seen"], parts["val"], seed=seed)
-    learned = {name: registered(METHODS, name).learn(task) for name in methods}
-    found = {name: _judged(each, embeddings, parts, data.n_users) for name, each in learned.items()}
+    found = {}
+    for name in methods:
+        learned = registered(METHODS, name).learn(task)
+        found[name] = _judged(learned, embeddings, parts, data.n_users)
     prompts, responses = (table[:, : -len(MEASURES)].contiguous() for table in tables)
     plain = Embeddings(prompts if data.prompts else torch.ones(1, 8), responses)
     if not data.prompts:  # model B with one prompt for all
@@ -320,22 +324,16 @@ WORKERS, JUDGED, TESTED = 300, 140, 0.3  # of UKPConvArg: people, their judgemen
 
 
 def care() -> Section:
-    """All figures; those of ties where UKPConvArg is there."""
+    """Lapses and ties: planted, and those of UKPConvArg."""
+    table = judgements(needed_data("ukpconvarg"))
     lapses, losses = map(list, zip(*(_planted(seed) for seed in SEEDS), strict=True))
     what = f"planted lapse 0 to 0.4, {ANSWERS} answers a person: mean absolute error"
     loss = "20 % of people at random: points that the others lose beside a fit without them"
-    rows = [
-        mean_row(what, lapses, "", at_most=0.05),
-        mean_row(loss, losses, "points", at_most=0.5),
-    ]
-    folder = shared_data("PAL_UKPCONVARG", "ukpconvarg", "README.md")
-    if folder is None:
-        rows.append(Row("ties of ukpconvarg", float("nan"), unjudged="its files are not there"))
-    else:
-        losses = [_ties(judgements(folder), seed) for seed in SEEDS]
-        for name in losses[0]:
-            what = f"ties modelled less dropped, held-out log-loss of {name}"
-            rows.append(mean_row(what, [of_seed[name] for of_seed in losses], "nats", at_most=0.0))
+    rows = [mean_row(what, lapses, "", at_most=0.05), mean_row(loss, losses, "points", at_most=0.5)]
+    ties = [_ties(table, seed) for seed in SEEDS]
+    for name in ties[0]:
+        what = f"ties modelled less dropped, held-out log-loss of {name}"
+        rows.append(mean_row(what, [of_seed[name] for of_seed in ties], "nats", at_most=0.0))
     about = {"seeds": list(SEEDS), "people": USERS, "method": "mixed_effects"}
     return Section("People as they are", about, rows)
 
@@ -361,9 +359,8 @@ def _planted(seed: int) -> tuple[float, float]:
     learned = _learn("mixed_effects", embeddings, answers, USERS)
     found = care_of(learned.fitted.head, learned.population, embeddings, answers, n_users=USERS)
     random = torch.rand(USERS, generator=draw) < 0.2
-    answers, test = given(random.float()), given(torch.zeros(USERS))
-    rest = answers[(~random[user]).nonzero()[:, 0]]
-    test = test[(~random[user]).nonzero()[:, 0]]
+    answers = given(random.float())
+    (rest, _), (test, _) = (divide(each, random[user]) for each in (answers, given(torch.zeros(USERS))))
 
     def right(some: Comparisons) -> float:
         learned = _learn("mixed_effects", embeddings, some, USERS)
@@ -386,11 +383,9 @@ def _chances(
 def _ties(table: pl.DataFrame, seed: int) -> dict[str, float]:
     """Log-loss with ties modelled, less that without: where their chance is their share in training."""
     rng = np.random.default_rng(seed)
-    table = table.filter(pl.col("response_a") != pl.col("response_b"))
     counts = table["user_id"].value_counts().filter(pl.col("count") >= 40)
     workers = rng.permutation(np.sort(counts["user_id"].to_numpy()))[:WORKERS].tolist()
-    prompts = table["prompt"].unique().sort().to_list()
-    responses = pl.concat([table["response_a"], table["response_b"]]).unique().sort().to_list()
+    prompts, responses = texts_of(table)
     embeddings = Embeddings(encoded(tuple(prompts)), encoded(tuple(responses)))
     table = table.filter(pl.col("user_id").is_in(workers))
     order = pl.Series("order", rng.random(len(table)))
@@ -408,7 +403,7 @@ def _ties(table: pl.DataFrame, seed: int) -> dict[str, float]:
         label=torch.where(tie, 0.5, 1.0),
     )  # fmt: skip
     held = torch.from_numpy(rng.random(len(every)) < TESTED)
-    train, test = (every[some.nonzero()[:, 0]] for some in (~held, held))
+    train, test = divide(every, held)
     tied, share = tie[held], float(tie[~held].double().mean())
     found = {}
     for method in ("bt", "mixed_effects"):
@@ -416,9 +411,8 @@ def _ties(table: pl.DataFrame, seed: int) -> dict[str, float]:
         for answers in (train, train[(train.label != 0.5).nonzero()[:, 0]]):
             learned = _learn(method, embeddings, answers, len(workers))
             chance = _chances(learned, embeddings, answers, test, len(workers))
-            ties = float(learned.population.ties)
             of_tie = torch.full_like(chance, share)
-            if ties:
+            if ties := float(learned.population.ties):
                 of_tie = expected_answer(torch.logit(chance), ties).tie
             three = torch.where(tied, of_tie.log(), ((1 - of_tie) * chance).log())
             losses.append((-float(chance[~tied].log().mean()), -float(three.mean())))

@@ -3,7 +3,7 @@
 The study: 6 personas x 10,000 users x 1,000 queries, sixty million answers.
 Each stage runs in a process of its own, whose time and peak memory are the figures; the last loads what the
 others wrote and fits model B, K = 6, preset `ours`, for one epoch, the final pass over the users included in
-the peak. Needs Anthropic's real Persona files (see benchmarks/persona.py), about 1 GB of disk and some
+the peak. Needs Anthropic's real Persona files, about 1 GB of disk and some
 minutes; PAL_SCALE_USERS asks for fewer users a group, and then nothing is judged.
 
 large_csv: check, download and prepare of a CSV of 205 MB; a minute.
@@ -16,23 +16,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.persona import MISSING, PERSONAS
-from benchmarks.studies import changed, fit_study, real_persona, run_child, values, write_params
+from benchmarks.persona import PERSONAS, prepared
+from benchmarks.studies import changed, fit_study, run_child, values, write_params
 from benchmarks.table import Row, Section
 
 USERS_PER_GROUP = 10_000
 
 
 def scale() -> Section:
-    """All figures, or none where the files are not there."""
-    title = "Paper scale: Persona, 6 groups x 10,000 users x 1,000 queries"
-    if real_persona() is None:
-        return Section(title, MISSING, [])
+    """All figures."""
     users = int(os.environ.get("PAL_SCALE_USERS", USERS_PER_GROUP))
-    given = values(
-        "persona", 0, source=str(real_persona()), personas=PERSONAS, users_per_group=users,
-        unseen_users_per_group=10, train_pairs=1000, adapt_pairs=20, val_pairs=1, test_pairs=1,
-        new_test_pairs=1,
+    given = prepared(
+        0, len(PERSONAS), users_per_group=users, unseen_users_per_group=10, train_pairs=1000, adapt_pairs=20,
+        test_pairs=1, new_test_pairs=1,
     )  # fmt: skip
     given = changed(given, {"model.K": 6, "persona.train.epochs": 1, "persona.train.restarts": 1})
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +56,7 @@ def scale() -> Section:
         "preset": "ours: model B, latent 16, mixture; K = 6; one epoch",
         "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
-    return Section(title, about, rows)
+    return Section("Paper scale: Persona, 6 groups x 10,000 users x 1,000 queries", about, rows)
 
 
 def fit_here() -> dict[str, float]:
@@ -71,7 +67,7 @@ def fit_here() -> dict[str, float]:
     data = study.load("persona")
     loaded = time.perf_counter()
     ends: list[float] = []
-    fit_study("persona", data, params.load(), progress=lambda *_: ends.append(time.perf_counter()))
+    fit_study(data, params.load(), progress=lambda *_: ends.append(time.perf_counter()))
     return {"load": loaded - start, "epoch": ends[0] - loaded, "after": time.perf_counter() - ends[0]}
 
 

@@ -66,7 +66,7 @@ def accuracy(case: int, setting: str, seed: int) -> float:
     changes = {f"simulated.head.{name}": value for name, value in options.items()}
     given = changed(given, {"simulated.preset": preset, **changes})
     data = draw("simulated", given)
-    model = fit_study("simulated", data, given, 3)
+    model = fit_study(data, given, 3)
     return 100 * find(score_study(data, model, given), "seen", "model").judged.micro
 
 

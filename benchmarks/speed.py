@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.persona import PERSONAS
-from benchmarks.studies import ROOT, SEEDS, draw, random_model, real_persona, values
+from benchmarks.studies import ROOT, SEEDS, draw, persona_or_sample, random_model, values
 from benchmarks.table import Row, Section, mean_row
 from benchmarks.timing import Timed, in_turns, peak, threads
 from pal.comparisons import Comparisons, Embeddings
@@ -70,19 +70,19 @@ def speed() -> Section:
     held-out test pairs is at least 99 % at every seed; comparisons a second from the first epoch's end to the
     last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
     """
-    source = str(real_persona() or ROOT / "data/sample/persona")
+    source, which = persona_or_sample()
     counts = {"users_per_group": 100, "train_pairs": 100, "val_pairs": 1, "test_pairs": 20}
     counts["adapt_pairs"] = SHOTS
     with threads(1):
         studies = []
         for seed in SEEDS:
             counts["unseen_users_per_group"] = 3400 if seed == SEEDS[0] else 1
-            given = values("persona", seed, source=source, personas=PERSONAS[:3], **counts)
+            given = values("persona", seed, source=str(source), personas=PERSONAS[:3], **counts)
             studies.append(draw("persona", given))
         rows = [*_to_99(studies), *_throughput(studies[0]), *_weights(studies[0])]
         highest = peak.best
     about = {
-        "data": "Anthropic's" if real_persona() else "the sample: the real Persona set was not found",
+        "data": which,
         "seeds": list(SEEDS),
         "threads": 1,
         "best float32 matrix peak": f"{highest:.0f} GFLOP/s",

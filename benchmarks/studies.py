@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir, contextmanager, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,9 +19,13 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
+from jaxtyping import Bool
+from torch import Tensor
 
+from benchmarks.table import LeftOut
+from pal.comparisons import Comparisons
 from pal.config import preset
-from pal.fitting.trainer import fit
+from pal.methods.base import Task
 from pal.models.base import make_model
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
@@ -34,17 +39,36 @@ from pipeline.study import Study
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)
 STAGES = (download, prepare, split, encode)
+# Real data: their folder in `../shared/data`, and a file in it.
+REAL = {
+    "persona": ("persona", "interest-in-art.jsonl"),
+    "photographs": ("dog_morphs", "images.parquet"),
+    "jester": ("jester", "ratings.parquet"),
+    "ukpconvarg": ("ukpconvarg", "judgements.parquet"),
+}
 
 
-def shared_data(variable: str, folder: str, file: str) -> Path | None:
-    """A folder with a file in it: the variable's, or `../shared/data/FOLDER` beside the repository."""
-    path = Path(os.environ.get(variable) or ROOT.parent / "shared/data" / folder).resolve()
+def real_data(name: str) -> Path | None:
+    """The folder of real data: PAL_PERSONA and so on, or one in `../shared/data` beside the repository."""
+    folder, file = REAL[name]
+    path = Path(os.environ.get(f"PAL_{name.upper()}") or ROOT.parent / "shared/data" / folder).resolve()
     return path if (path / file).is_file() else None
 
 
-def real_persona() -> Path | None:
-    """Anthropic's Persona files: PAL_PERSONA, or `../shared/data/persona` beside the repository."""
-    return shared_data("PAL_PERSONA", "persona", "interest-in-art.jsonl")
+def persona_or_sample() -> tuple[Path, str]:
+    """The folder of Anthropic's statements, or of the sample of them, and which of the two it is."""
+    real = real_data("persona")
+    if real is None:
+        return ROOT / paths.SAMPLES / "persona", "the sample: the real Persona set was not found"
+    return real, "Anthropic's"
+
+
+def needed_data(name: str) -> Path:
+    """The same; a benchmark that needs them is left out where they are not there."""
+    folder = real_data(name)
+    if folder is None:
+        raise LeftOut(f"needs {REAL[name][1]}; set PAL_{name.upper()} to its folder")
+    return folder
 
 
 def changed(given: Params, changes: Mapping[str, Any]) -> Params:
@@ -84,16 +108,21 @@ def draw(dataset: str, given: Params) -> Study:
         return study.load(dataset)
 
 
-def fit_study(
-    dataset: str, data: Study, given: Params, K: int | None = None, progress: Any = None
-) -> RewardModel:
+def task_of(data: Study, seed: int, K: int = 3) -> Task:
+    """What is to be learned from a study."""
+    train, val = (data.select("seen", split) for split in ("train", "val"))
+    return Task(data.embeddings, train, data.n_users("seen"), val, K, seed)
+
+
+def divide(comparisons: Comparisons, held_out: Bool[Tensor, " n"]) -> tuple[Comparisons, ...]:
+    """Comparisons to learn from, and those held out."""
+    return tuple(comparisons[side.nonzero()[:, 0]] for side in (~held_out, held_out))
+
+
+def fit_study(data: Study, given: Params, K: int | None = None, progress: Any = None) -> RewardModel:
     """Fit a study as the stage train does, with K prototypes in place of `model.K`."""
-    head, config = given.configs(dataset, K)
-    train, n_users = data.select("seen", "train"), data.n_users("seen")
-    fitted = fit(
-        data.embeddings, train, n_users=n_users, head=head, config=config, val=data.select("seen", "val"),
-        seed=given.train.seed, progress=progress,
-    )  # fmt: skip
+    head, config = given.configs(data.dataset, K)
+    fitted = replace(task_of(data, given.train.seed), progress=progress).fit(head, config).fitted
     ids = data.user_ids["seen"]
     return RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder={})
 

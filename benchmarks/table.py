@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pal.files import write_json
+from pal.files import write_text
 
 RESULTS = Path(__file__).parent / "results.json"
 LIBRARIES = (
@@ -50,6 +50,10 @@ class Row:
         return f"not judged: {self.unjudged} ({missed})" if self.unjudged else missed
 
 
+class LeftOut(Exception):  # noqa: N818 - it is no error
+    """A benchmark cannot be run here: what it needs. Its older figures stay."""
+
+
 def mean_row(what: str, each: list[float], unit: str = "%", **more: Any) -> Row:
     """A row of the mean of several figures, one per seed."""
     return Row(what, fmean(each), unit, each=each, **more)
@@ -87,10 +91,8 @@ def print_table(headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> None
 
 
 def keep(name: str, section: Section) -> None:
-    """Put a section into results.json in place of its older self; others stay, and so does one skipped."""
-    if not section.rows:
-        return
-    whole = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    """Put a section into results.json in place of its older self; others stay."""
+    whole = json.loads(RESULTS.read_text(encoding="utf-8"))
     rows = [{**asdict(row), "reach": row.reach, "verdict": row.verdict} for row in section.rows]
     for row in rows:  # of every number six digits: more are noise
         row["each"] = [float(f"{x:.6g}") for x in row["each"]]
@@ -99,7 +101,24 @@ def keep(name: str, section: Section) -> None:
     libraries = {library: metadata.version(library) for library in LIBRARIES}
     about = {**section.about, "cores": os.cpu_count(), "libraries": libraries}
     whole[name] = {"title": section.title, "about": about, "rows": rows}
-    write_json(RESULTS, dict(sorted(whole.items())))
+    sections = [f'  "{name}": {rows_as_lines(fields, "  ")}' for name, fields in sorted(whole.items())]
+    write_text(RESULTS, "{\n" + ",\n".join(sections) + "\n}\n")
+
+
+def rows_as_lines(fields: dict[str, Any], margin: str = "") -> str:
+    """JSON of an object with a line per field, and in lists of rows a line per row, so that a diff tells."""
+    lines = []
+    for key, value in fields.items():
+        text = _json(value)
+        if key in ("rows", "pictures") and value:
+            rows = ",\n".join(f"{margin}    {_json(row)}" for row in value)
+            text = f"[\n{rows}\n{margin}  ]"
+        lines.append(f'{margin}  "{key}": {text}')
+    return "{\n" + ",\n".join(lines) + f"\n{margin}}}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def number(value: float) -> str:

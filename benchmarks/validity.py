@@ -13,16 +13,14 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from benchmarks.persona import PERSONAS
-from benchmarks.studies import by_seed, draw, real_persona, values
+from benchmarks.persona import prepared
+from benchmarks.studies import by_seed, divide, draw, real_data, task_of
 from benchmarks.table import Row, Section, mean_row, number
 from pal.comparisons import Comparisons, Embeddings
-from pal.config import preset, registered
+from pal.config import FitConfig, HeadConfig, preset, registered
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.prototypes import alike_questions, one_state_for_all, plurality_test, shuffle_test
-from pal.fitting.trainer import Fitted, fit
 from pal.methods import METHODS
-from pal.methods.auto import learn_auto
 from pal.methods.base import Task
 from pal.methods.choose_k import choose_k, one_prototype_per_user
 from pal.models.base import margins
@@ -45,26 +43,18 @@ def percent(
     return {kind: 100 * fmean(bool(holds(each)) for each in found[kind]) for kind in found}
 
 
-class Setting(NamedTuple):
-    """Users, each with least to most answers (even in the logarithm), and their mean accuracy."""
-
-    users: int
-    least: int
-    most: int
-    accuracy: float
-
-
+# Users, least and most answers of each (even in the logarithm), and their mean accuracy.
 SETTINGS = {
-    "6 users x 20": Setting(6, 20, 20, 0.8),
-    "10 users x 20": Setting(10, 20, 20, 0.8),
-    "20 users x 2 to 500": Setting(20, 2, 500, 0.8),
-    "20 users x 10": Setting(20, 10, 10, 0.8),
-    "50 users x 10": Setting(50, 10, 10, 0.8),
-    "50 users x 2 to 200": Setting(50, 2, 200, 0.8),
-    "100 users x 50 at 97 %": Setting(100, 50, 50, 0.97),
-    "100 users x 20 at 99 %": Setting(100, 20, 20, 0.99),
-    "100 users x 20 at 99.9 %": Setting(100, 20, 20, 0.999),
-    "300 users x 20 at 99.75 %": Setting(300, 20, 20, 0.9975),
+    "6 users x 20": (6, 20, 20, 0.8),
+    "10 users x 20": (10, 20, 20, 0.8),
+    "20 users x 2 to 500": (20, 2, 500, 0.8),
+    "20 users x 10": (20, 10, 10, 0.8),
+    "50 users x 10": (50, 10, 10, 0.8),
+    "50 users x 2 to 200": (50, 2, 200, 0.8),
+    "100 users x 50 at 97 %": (100, 50, 50, 0.97),
+    "100 users x 20 at 99 %": (100, 20, 20, 0.99),
+    "100 users x 20 at 99.9 %": (100, 20, 20, 0.999),
+    "300 users x 20 at 99.75 %": (300, 20, 20, 0.9975),
 }
 
 
@@ -88,9 +78,8 @@ def intervals() -> Section:
 
 def coverage(name: str, kind: str, spread: float, data_sets: int = DATA_SETS) -> float:
     """Share of data sets in which the interval of a kind holds the true value."""
-    setting = SETTINGS[name]
     held = 0
-    for judged, other, truth in drawn(setting, kind, spread, data_sets):
+    for judged, other, truth in drawn(name, kind, spread, data_sets):
         if other is not None:
             test = paired_test(judged, other, flips=1)
             held += test.low <= truth <= test.high
@@ -101,7 +90,7 @@ def coverage(name: str, kind: str, spread: float, data_sets: int = DATA_SETS) ->
 
 
 def drawn(
-    setting: Setting, kind: str, spread: float, data_sets: int
+    name: str, kind: str, spread: float, data_sets: int
 ) -> Iterator[tuple[Judged, Judged | None, float]]:
     """Data sets, and the true accuracy, or the true difference of two models' accuracies.
 
@@ -109,13 +98,12 @@ def drawn(
     often. Of a few-shot accuracy each answer is right in a share of the draws: a beta of the user's accuracy.
     """
     rng = np.random.default_rng(0)
-    truth = setting.accuracy
+    n_users, least, most, truth = SETTINGS[name]
     worse = 1 - 1.5 * (1 - truth)
     places = [centre(share, spread) for share in (truth, worse)]
     for _ in range(data_sets):
-        log_total = rng.uniform(np.log(setting.least), np.log(setting.most), setting.users)
-        total = np.exp(log_total).round().astype(int)
-        logit = spread * rng.standard_normal(setting.users)
+        total = np.exp(rng.uniform(np.log(least), np.log(most), n_users)).round().astype(int)
+        logit = spread * rng.standard_normal(n_users)
         if kind == "few_shot":
             chance = np.repeat(expit(places[0] + logit), total)
             share = np.where(chance < 1, rng.beta(np.maximum(chance, 1e-9), 1 - chance + 1e-9), 1)
@@ -245,50 +233,47 @@ def mixture(apart: np.ndarray, user: np.ndarray, n_users: int, rng: np.random.Ge
 
 def fitted_p_value(kind: str, seed: int) -> float:
     """The p-value of the test on preset ours B with K = 3 and all of its settings."""
-    data = as_tensors(kind, seed)
-    states = (fitted := fit_prototypes(data, 3, seed)).states
-    test = plurality_test(fitted.head, states, data.embeddings, data.held_out, shuffles=SHUFFLES, seed=seed)
+    task, held_out = as_task(kind, seed)
+    fitted = task.fit(*ours("B", K=3, latent=DIM)).fitted
+    tested = (fitted.head, fitted.states, task.embeddings, held_out)
+    test = plurality_test(*tested, shuffles=SHUFFLES, seed=seed)
     return 1.0 if test.p_value is None else test.p_value
 
 
-class Tensors(NamedTuple):
-    """A data set as the library reads it."""
-
-    embeddings: Embeddings
-    train: Comparisons
-    held_out: Comparisons
-    n_users: int
-
-
-def as_tensors(kind: str, seed: int) -> Tensors:
-    """Draw a data set of one of NULLS or PLURAL."""
+def as_task(kind: str, seed: int) -> tuple[Task, Comparisons]:
+    """Draw a data set of one of NULLS or PLURAL: what is to be learned, and comparisons held out."""
     drawn = answers(kind, seed)
-    n, user = len(drawn.user), torch.from_numpy(drawn.user)
-    prompts, *responses = (torch.from_numpy(table).float() for table in drawn[1:4])
-    row = torch.arange(n)
-    every = Comparisons.from_pairs(user=user, prompt=row, chosen=row, rejected=row + n)
-    sides = (~drawn.held_out, drawn.held_out)
-    train, held_out = (every[torch.from_numpy(side).nonzero()[:, 0]] for side in sides)
-    return Tensors(Embeddings(prompts, torch.cat(responses)), train, held_out, int(drawn.user.max()) + 1)
+    user, prompts, *responses, held_out = map(torch.from_numpy, drawn)
+    row = torch.arange(len(user))
+    every = Comparisons.from_pairs(user=user, prompt=row, chosen=row, rejected=row + len(row))
+    train, test = divide(every, held_out)
+    embeddings = Embeddings(prompts.float(), torch.cat(responses).float())
+    return Task(embeddings, train, int(user.max()) + 1, seed=seed), test
 
 
-def fit_prototypes(data: Tensors, K: int, seed: int, **changes: Any) -> Fitted:
-    """Preset ours B, with changes of how it is fitted."""
-    head, config = preset("ours", "B", head={"K": K, "latent": DIM}, fit=changes)
-    return fit(data.embeddings, data.train, n_users=data.n_users, head=head, config=config, seed=seed)
+def ours(model: str, fit: dict[str, Any] | None = None, **head: int) -> tuple[HeadConfig, FitConfig]:
+    """Preset ours with a few options."""
+    return preset("ours", model, head=head, fit=fit or {})
+
+
+def take_k(task: Task, options: tuple[HeadConfig, FitConfig], most: int = 8) -> int:
+    """The number of prototypes that choose-k takes, of 1 to the most."""
+    head, config = options
+    fit_by = {"n_users": task.n_users, "head": head, "config": config, "seed": task.seed}
+    return choose_k(task.embeddings, task.train, **fit_by, candidates=range(1, most + 1)).K
 
 
 def beats_one_reward(kind: str, seed: int, settings: str) -> bool:
     """Whether K = 3 beats one reward as the pipeline says it: K = 1, and itself with one state for all."""
-    data = as_tensors(kind, seed)
-    personal, one = (fit_prototypes(data, K, seed, **ONE_REWARD[settings][1]) for K in (3, 1))
-    alike = one_state_for_all(personal.head, personal.states, data.embeddings, data.train)
+    task, held_out = as_task(kind, seed)
+    changes = ONE_REWARD[settings][1]
+    personal, one = (task.fit(*ours("B", changes, K=K, latent=DIM)).fitted for K in (3, 1))
+    alike = one_state_for_all(personal.head, personal.states, task.embeddings, task.train)
     tables = [(personal, personal.states), (one, one.states)]
     if alike is not None:
-        tables.append((personal, alike.expand(data.n_users, -1)))
-    held_out = data.held_out
-    margin = (margins(fitted.head, states, data.embeddings, held_out) for fitted, states in tables)
-    first, *others = (Judged.from_margins(m, held_out.user, n_users=data.n_users) for m in margin)
+        tables.append((personal, alike.expand(task.n_users, -1)))
+    margin = (margins(fitted.head, states, task.embeddings, held_out) for fitted, states in tables)
+    first, *others = (Judged.from_margins(m, held_out.user, n_users=task.n_users) for m in margin)
     tests = [paired_test(first, other) for other in others]
     return all(test.low > 0 and test.p_value < 0.05 for test in tests)
 
@@ -325,10 +310,7 @@ def plurality() -> Section:
 
 def chosen_of(kind: str, seed: int) -> int:
     """The K, of 1 to 4, that choose-k takes on one of NULLS or PLURAL, by 60 epochs of preset ours B."""
-    embeddings, train, _, n_users = as_tensors(kind, seed)
-    head, config = preset("ours", "B", head={"latent": DIM}, fit=ONE_REWARD["60 epochs"][1])
-    fit_by = {"n_users": n_users, "head": head, "config": config, "seed": seed}
-    return choose_k(embeddings, train, **fit_by, candidates=range(1, 5)).K
+    return take_k(as_task(kind, seed)[0], ours("B", ONE_REWARD["60 epochs"][1], latent=DIM), most=4)
 
 
 def homogeneous() -> Section:
@@ -342,56 +324,19 @@ def homogeneous() -> Section:
     return Section("K chosen where all prefer alike", about, rows)
 
 
-def homogeneous_auto() -> Section:
-    """How often auto, with all its candidates, takes one reward for everyone where all prefer alike."""
-    rows = []
-    for n_users, taken in by_seed(taken_by_auto, (10, 30, 100), range(100)).items():
-        names = ", ".join(f"{name} {taken.count(name)}" for name in sorted({*taken}))
-        shared = sum(not registered(METHODS, name).personal for name in taken)
-        rows.append(Row(f"{n_users} users x 20 answers: one reward", shared, at_least=95, note=names))
-    about = {"data sets": "100 of each size", "answers": "of a logistic reward, prompts that matter"}
-    return Section("What auto takes where all prefer alike", about, rows)
-
-
-def taken_by_auto(n_users: int, seed: int) -> str:
-    """The method that auto takes where 20 answers of each follow one logistic reward of prompt and response.
-
-    Of 60 responses to 12 prompts, so that items and prompts recur as in real logs; of odd seeds the prompts
-    are not told.
-    """
-    rng = np.random.default_rng(5000 + seed)
-    prompts, responses = rng.standard_normal((12, DIM)), rng.standard_normal((60, DIM))
-    reward = responses @ rng.standard_normal(DIM)
-    reward = reward + ((prompts @ rng.standard_normal((DIM, DIM)) / 4)[np.arange(60) % 12] * responses).sum(1)
-    user = np.repeat(np.arange(n_users), 20)
-    prompt = rng.integers(0, 12, len(user))
-    first, shift = rng.integers(0, 5, len(user)), rng.integers(1, 5, len(user))
-    sides = prompt + 12 * np.stack([first, (first + shift) % 5])
-    swap = rng.random(len(user)) > expit((reward[sides[0]] - reward[sides[1]]) / 2)
-    sides = torch.from_numpy(np.where(swap, sides[::-1], sides))
-    told = None if seed % 2 else torch.from_numpy(prompt)
-    chosen, rejected = sides
-    every = Comparisons.from_pairs(user=torch.from_numpy(user), prompt=told, chosen=chosen, rejected=rejected)
-    tables = (torch.from_numpy(table).float() for table in (prompts[:, : 0 if seed % 2 else None], responses))
-    return str(learn_auto(Task(Embeddings(*tables), every, n_users, seed=seed)).method)
-
-
 def chosen_k(n_users: int, seed: int) -> int:
     """The K that choose-k takes, of 1 to 6, fitted as training fits."""
-    embeddings, train, _ = simulation(1000 + seed, 1, n_users, 20, 0)
-    head, config = preset("ours", "A", head={"latent": 16})
-    fit_by = {"n_users": n_users, "head": head, "config": config, "seed": seed}
-    return choose_k(embeddings, train, **fit_by, candidates=range(1, 7)).K
+    task = simulation(1000 + seed, 1, n_users, 20)
+    return take_k(replace(task, seed=seed), ours("A", latent=16), most=6)
 
 
 def attributes() -> Section:
     """Strangers of whom the country alone is known, beside one reward for each country's people."""
     found = by_seed(country_effect)[()]
-    limits = {"a fit to its people alone": -0.5, "its true reward": -0.5, "nothing known": None}
     rows = []
-    for what, least in limits.items():
+    for what in found[0]:
         each, name = [effects[what] for effects in found], f"zero-shot from the country, less {what}"
-        rows.append(mean_row(name, each, "points", at_least=least))
+        rows.append(mean_row(name, each, "points", at_least=None if what == "nothing known" else -0.5))
     about = {"people": "600, 300 of them strangers", "countries": 3, "answers": "30 of each"}
     return Section("A planted effect of the country on taste", about, rows)
 
@@ -420,35 +365,34 @@ def country_effect(seed: int) -> dict[str, float]:
     population, model = learned.population, learned.fitted.head
     size = population.evidence_size
     told = torch.zeros(3, size) if learned.attributes is None else learned.attributes.evidence(people[:3])
-    states = {"country": population.posterior(told).mean.float(), "nothing": population.mean.expand(3, -1)}
     left, right = torch.triu_indices(n_items, n_items, 1)
     true = rewards[seen:, left] > rewards[seen:, right]
     none = torch.zeros(n_items, 0)
 
-    def rewards_by(head: Any, state: torch.Tensor) -> torch.Tensor:
-        return head.reward(none, items, state.expand(n_items, -1))
+    def accuracy(rewards: Iterable[torch.Tensor]) -> float:
+        """Of a reward of every item for each country."""
+        table = torch.stack([*rewards])
+        return 100 * ((table[:, left] > table[:, right])[country[seen:]] == true).float().mean().item()
+
+    def by_states(head: Any, states: torch.Tensor) -> list[torch.Tensor]:
+        return [head.reward(none, items, state.expand(n_items, -1)) for state in states]
 
     alone = []
     for each in range(3):
-        its = replace(task, train=train[(train.user % 3 == each).nonzero()[:, 0]])
+        its = replace(task, train=divide(train, train.user % 3 == each)[1])
         fitted = registered(METHODS, "bt").learn(its).fitted
-        alone.append(rewards_by(fitted.head, fitted.states[:1]))
-    by_country = {name: torch.stack([rewards_by(model, s) for s in table]) for name, table in states.items()}
-    by_country |= {"true": means @ items.T, "alone": torch.stack(alone)}
-    accuracy = {}
-    for name, table in by_country.items():
-        agrees = (table[:, left] > table[:, right])[country[seen:]] == true
-        accuracy[name] = 100 * agrees.float().mean().item()
-    others = {"a fit to its people alone": "alone", "its true reward": "true", "nothing known": "nothing"}
-    return {what: accuracy["country"] - accuracy[other] for what, other in others.items()}
+        alone += by_states(fitted.head, fitted.states[:1])
+    others = {
+        "a fit to its people alone": alone,
+        "its true reward": means @ items.T,
+        "nothing known": by_states(model, population.mean.expand(3, -1)),
+    }
+    known = accuracy(by_states(model, population.posterior(told).mean.float()))
+    return {what: known - accuracy(rewards) for what, rewards in others.items()}
 
 
 GROUPS = range(1, 7)
 CHOICES = range(10, 20)  # 0 to 9 judged the rule once, before errors had a least size: see choose.decide
-FIRST = (
-    "on seeds 0 to 9, with the error of the best K alone and no least size of it, choose-k found K* in "
-    "ten of ten, but for Persona with K* = 1 (eight), 2 and 3 (nine)"
-)
 
 
 def choose() -> Section:
@@ -457,7 +401,7 @@ def choose() -> Section:
     The simulation draws users at one of K* prototypes (partition, d = 16, the least distance of two 1), 50
     users a group with 100 comparisons each; Persona of K* personas, 30 users each with 60 questions.
     """
-    sets = ["simulation"] + (["Persona"] if real_persona() else [])
+    sets = ["simulation", "Persona"] if real_data("persona") else ["simulation"]
     results = by_seed(chosen, product(sets, GROUPS), CHOICES)
     rows = []
     for name in sets:
@@ -467,36 +411,28 @@ def choose() -> Section:
             rows.append(Row(what, each.count(groups), "", at_least=9, each=each, note="each: K found"))
         seconds = fmean(took for groups in GROUPS for _, took in results[name, groups])
         rows.append(Row(f"{name}: seconds of one core a run", seconds, "s"))
-    about = {"seeds": f"{CHOICES[0]} to {CHOICES[-1]}", "before": FIRST}
-    return Section("How many prototypes", about, rows)
+    return Section("How many prototypes", {"seeds": f"{CHOICES[0]} to {CHOICES[-1]}"}, rows)
 
 
 def chosen(name: str, groups: int, seed: int) -> tuple[int, float]:
     """What choose-k finds where there are so many groups, and the seconds of one core that it takes."""
     if name == "simulation":
-        embeddings, train, _ = simulation(seed, groups, 50 * groups, 100, 1)
-        n_users = 50 * groups
-        head, config = preset("ours", "A", head={"latent": 16})
+        task = simulation(seed, groups, 50 * groups, 101, 100)
+        head, config = ours("A", latent=16)
     else:
-        given = values(
-            "persona", seed, source=str(real_persona()), personas=PERSONAS[:groups], users_per_group=30,
-            unseen_users_per_group=1, train_pairs=60, adapt_pairs=20, val_pairs=1, test_pairs=1,
-            new_test_pairs=1,
-        )  # fmt: skip
-        data = draw("persona", given)
-        embeddings, train, n_users = data.embeddings, data.select("seen", "train"), data.n_users("seen")
+        counts = {"train_pairs": 60, "adapt_pairs": 20, "test_pairs": 1, "new_test_pairs": 1}
+        given = prepared(seed, groups, users_per_group=30, **counts)
+        task = task_of(draw("persona", given), seed)
         head, config = given.configs("persona")
     start = time.process_time()
-    fit_by = {"n_users": n_users, "head": head, "config": one_prototype_per_user(config)}
-    return choose_k(embeddings, train, **fit_by, seed=seed).K, time.process_time() - start
+    K = take_k(task, (head, one_prototype_per_user(config)))
+    return K, time.process_time() - start
 
 
-def simulation(
-    seed: int, groups: int, users: int, train: int, held_out: int
-) -> tuple[Embeddings, Comparisons, Comparisons]:
-    """The paper's simulation as tensors: items, comparisons to learn from, comparisons held out.
+def simulation(seed: int, groups: int, users: int, drawn: int, kept: int | None = None) -> Task:
+    """The paper's simulation, with users at the prototypes in turn.
 
-    Users are at the prototypes in turn; `train` and `held_out` are the comparisons of each.
+    Of the comparisons that are drawn of each user, the first are kept.
     """
     options = simulated.Prepare.model_construct(
         setting="partition", groups=groups, dim=16, min_distance=1.0, seen_users=users, unseen_users=0,
@@ -506,10 +442,10 @@ def simulation(
     prototypes = simulated.draw_prototypes(rng, options)
     matrix = rng.normal(size=(16, 16))
     ideal = simulated.draw_weights(rng, options) @ prototypes
-    user = np.repeat(np.arange(users), train + held_out)
+    user = np.repeat(np.arange(users), drawn)
     items = rng.normal(scale=0.25, size=(2 * len(user), 16)).astype(np.float32)
     chosen, rejected = map(torch.from_numpy, simulated.answer(items, ideal, user, matrix))
     every = Comparisons.from_pairs(user=torch.from_numpy(user), prompt=None, chosen=chosen, rejected=rejected)
-    first = torch.from_numpy(np.tile(np.arange(train + held_out) < train, users))
+    first = torch.arange(len(user)).view(users, drawn)[:, :kept].flatten()
     embeddings = Embeddings(torch.zeros(0, 0), torch.from_numpy(items))
-    return embeddings, every[first.nonzero().squeeze(1)], every[(~first).nonzero().squeeze(1)]
+    return Task(embeddings, every[first], users, seed=seed)

@@ -27,12 +27,11 @@ def run(
     judge: Annotated[bool, typer.Option("--judge", help="Run nothing: judge what was measured.")] = False,
 ) -> None:
     """Run one entry, or all whose code, options or data have changed; then write the ledger and its page."""
-    from experiments import ledger, page, running
+    from experiments import ledger, running
 
     for name in [] if judge else [entry] if entry else running.outdated(scale):
         print(running.main(name, scale=scale))
-    ledger.main()
-    print(page.main())
+    print(ledger.main())
 
 
 def main() -> None:

@@ -23,56 +23,45 @@ FITTED = ("K", "latent")
 Axis = Literal["groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what"]
 Value = int | float | str
 Preset = Annotated[str, Field(pattern=r"^(paper|authors|ours)(-[a-z0-9]+)?$")]
-Kind = Literal["accuracy", "parameters", "counts"]
 Needs = Literal["nothing", "persona", "pickapic_v1", "pickapic_v2", "pickapic_v1_and_v2", "summarize"]
 Place = dict[str, Value]  # K: "groups" stands for K = K*
 
 
-class Run(Config):
+class Options(Config):
+    """What to compute, in so far as a scale may replace it."""
+
+    prepare: dict[str, Any] = Field({})  # knobs of `prepare`; `users_per_group` serves the simulation too
+    fit: dict[str, dict[str, Any]] = Field({})  # options of the fit other than the preset's, by preset
+    grid: dict[Axis, Annotated[list[Value], Field(min_length=1)]] = Field({})  # every combination is a cell
+    # By preset, the values of some axes at which it is run; `groups` as a value of K stands for K*.
+    only: dict[Preset, dict[Axis, list[Value]]] = Field({})
+    # By preset, with how many training answers of each user it is fitted at most: what a run that stops
+    # within its first epoch sees, which `max_steps` cannot say, as it counts whole epochs.
+    answers: dict[Preset, AtLeastOne] = Field({})
+    presets: list[Preset] = Field([])
+    seeds: list[Seed] = Field([])
+
+
+class Run(Options):
     """What to compute.
 
-    Args:
-        kind: accuracy: draw, fit and judge. parameters: count the head's. counts: count the data's rows.
-        dataset: The pipeline's dataset.
-        needs: Which real data; nothing where they are simulated.
-        encoder: The frozen encoder; none where items are vectors.
-        model: A or B.
-        presets: Presets of hyper-parameters to run, each a series. A name after a dash makes a variant with
-            options of its own in `fit`, as paper-full: it stands beside, without a verdict.
-        head: Options of the head other than the preset's.
-        fit: Options of the fit other than the preset's, by preset.
-        prepare: Knobs of the dataset's `prepare`; `users_per_group` serves the simulation too.
-        grid: Values by axis; every combination is one cell.
-        only: By preset, the values of some axes at which it is run; `groups` as a value of K stands for K*.
-        answers: By preset, with how many training answers of each user it is fitted at most: what a run that
-            stops within its first epoch sees, which `max_steps` cannot say, as it counts whole epochs.
-        seeds: Each draws data and starts anew.
-        read: What of each fit is kept: see `experiments.measure.READERS`.
-        shots: Comparisons from which unseen users are located; at most eight numbers.
-        tested_on: Another dataset, whose test pairs are judged, not its own; its people are others: K is 1.
-        bound: Whether to find, too, how good anyone could be who knows how the data were made.
-        scales: By scale, what replaces options above: `prepare`, `fit`, `grid`, `only` and `answers` key by
-            key, `presets` and `seeds` whole.
+    A preset with a name after a dash, as paper-full, is a variant with options of its own in `fit`: it stands
+    beside the others, without a verdict. Of parameters the head's are counted, of counts the data's rows.
     """
 
-    kind: Kind = "accuracy"
+    kind: Literal["accuracy", "parameters", "counts"] = "accuracy"
     dataset: Text
-    needs: Needs = "nothing"
-    encoder: Text | dict[str, Text] = "none"
+    needs: Needs = "nothing"  # real data; nothing where they are simulated
+    encoder: Text | dict[str, Text] = "none"  # none where items are vectors
     model: Literal["A", "B"] = "A"
-    presets: Annotated[list[Preset], Field(min_length=1)] = Field(["paper", "ours"])
-    head: dict[str, Any] = Field({})
-    fit: dict[str, dict[str, Any]] = Field({})
-    prepare: dict[str, Any] = Field({})
-    grid: dict[Axis, Annotated[list[Value], Field(min_length=1)]] = Field({})
-    only: dict[Preset, dict[Axis, list[Value]]] = Field({})
-    answers: dict[Preset, AtLeastOne] = Field({})
-    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0, 1, 2, 3, 4])
-    read: Annotated[list[Text], Field(min_length=1)] = Field(["seen"])
-    shots: list[AtLeastOne] = Field([])
-    tested_on: Text | None = None
-    bound: bool = False
-    scales: dict[Literal["laptop", "paper"], "Scale"] = Field({})
+    presets: Annotated[list[Preset], Field(min_length=1)] = Field(["paper", "ours"])  # each is a series
+    head: dict[str, Any] = Field({})  # options other than the preset's
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0, 1, 2, 3, 4])  # of data and of training
+    read: Annotated[list[Text], Field(min_length=1)] = Field(["seen"])  # see `experiments.measure.READERS`
+    shots: list[AtLeastOne] = Field([])  # comparisons from which unseen users are located
+    tested_on: Text | None = None  # a dataset whose test pairs are judged: of other people, so that K is 1
+    bound: bool = False  # whether to find, too, how good anyone could be who knows how the data were made
+    scales: dict[Literal["laptop", "paper"], Options] = Field({})  # seeds and presets are replaced as a whole
 
     @model_validator(mode="after")
     def _others_need_no_weights(self) -> "Run":
@@ -84,9 +73,7 @@ class Run(Config):
 
     def at(self, scale: str) -> "Run":
         """The same with a scale's replacements put in."""
-        change = self.scales.get(scale)  # type: ignore[call-overload]
-        if change is None:
-            return self.model_copy(update={"scales": {}})
+        change = self.scales.get(scale, Options())  # type: ignore[call-overload]
         keyed = ("prepare", "grid", "only", "answers")
         update: dict[str, Any] = {key: {**getattr(self, key), **getattr(change, key)} for key in keyed}
         update |= {key: getattr(change, key) or getattr(self, key) for key in ("presets", "seeds")}
@@ -95,38 +82,16 @@ class Run(Config):
         return self.model_copy(update=update | {"scales": {}})
 
 
-class Scale(Config):
-    """What a scale replaces."""
-
-    prepare: dict[str, Any] = Field({})
-    grid: dict[Axis, list[Value]] = Field({})
-    only: dict[Preset, dict[Axis, list[Value]]] = Field({})
-    answers: dict[Preset, AtLeastOne] = Field({})
-    presets: list[Preset] = Field([])
-    fit: dict[str, dict[str, Any]] = Field({})
-    seeds: list[Seed] = Field([])
-
-
 class Published(Config):
-    """A number of the text.
+    """A number of the text."""
 
-    Args:
-        at: Which cells of ours it is to be held against.
-        value: The number; null where the text has a picture alone.
-        spread: What stands behind its ±; null where nothing does.
-        place: Where it stands.
-        tolerance: How far ours may lie from it beside our interval, in the number's unit.
-        whose: ours: held against our cells. others: a system's that is not repeated here.
-        why: Why it is not repeated; others' alone have it.
-    """
-
-    at: Place = Field({})
-    value: Number | None
-    spread: Number | None = None
-    place: Text
-    tolerance: Annotated[Number, Field(ge=0)] = 0.0
-    whose: Literal["ours", "others"] = "ours"
-    why: Text | None = None
+    at: Place = Field({})  # the cells of ours that it is held against
+    value: Number | None  # null where the text has a picture alone
+    spread: Number | None = None  # what stands behind its ±
+    place: Text  # where it stands
+    tolerance: Annotated[Number, Field(ge=0)] = 0.0  # how far ours may lie from it beside our interval
+    whose: Literal["ours", "others"] = "ours"  # others: a system's that is not repeated here
+    why: Text | None = None  # it is not repeated
 
     @model_validator(mode="after")
     def _others_have_a_reason(self) -> "Published":
@@ -138,35 +103,24 @@ class Published(Config):
 class Claim(Config):
     """A claim in words, made checkable on accuracies in per cent.
 
-    Args:
-        says: The claim.
-        place: Where it stands.
-        check: difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`.
-            below: it is less. range: over the axis `over` accuracies differ by at most `most`. rises: from
-            the least to the largest value of `over` accuracy rises by more than `least`. gap: that rise is
-            larger at `more` than at `less` by more than `least`. Each is looked at in every cell of the other
-            axes, and holds where our whole interval says so, by the least effect.
-        more: The cells of the larger accuracy.
-        less: Those of the smaller.
-        at: Cells to look at.
-        over: An axis.
-        least: In percentage points (reaches: per cent).
-        most: In percentage points.
-        value: The difference that the text gives, if any; ours is then held against it.
-        tolerance: How far ours may lie from it beside our interval.
+    difference: `more` less `less` is above `least` (paired). reaches: `at` is at least `least`. below: it is
+    less. range: over the axis `over` accuracies differ by at most `most`. rises: from the least to the
+    largest value of `over` accuracy rises by more than `least`. gap: that rise is larger at `more` than at
+    `less` by more than `least`. Each is looked at in every cell of the other axes, and holds where our whole
+    interval says so, by the least effect.
     """
 
     says: Text
-    place: Text
+    place: Text  # where it stands
     check: Literal["difference", "reaches", "below", "range", "rises", "gap"]
-    more: Place = Field({})
+    more: Place = Field({})  # the cells of the larger accuracy
     less: Place = Field({})
     at: Place = Field({})
     over: Axis | None = None
-    least: Number = 0.0
+    least: Number = 0.0  # percentage points; of reaches, per cent
     most: Number = 0.0
-    value: Number | None = None
-    tolerance: Number = 0.0
+    value: Number | None = None  # the difference that the text gives, if any, which ours is held against
+    tolerance: Number = 0.0  # how far ours may lie from it beside our interval
 
     @property
     def effect(self) -> float:
@@ -229,8 +183,6 @@ def load(path: Path = PAPER) -> Declared:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; it declares the paper's experiments") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
     try:

@@ -1,4 +1,4 @@
-"""Running an entry: draw, fit and judge every cell of its grid for every seed.
+"""Running an entry: draw, fit and judge every cell of its grid for every seed, or count what it asks for.
 
 What comes out is a list of arms: a cell, a preset and what was read there, with each user's right answers by
 seed. Their means and intervals go to metrics/paper.
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.studies import task_of
 from experiments import study
 from experiments.entries import FITTED, Place, Run
-from pal.config import FitConfig
 from pal.evaluation.accuracy import Judged
-from pal.fitting.trainer import Fitted, fit
+from pal.fitting.trainer import Fitted
+from pal.models.base import make_model
 from pal.serving.reward_model import RewardModel
-from pipeline.evaluation.bounds import Bound
 from pipeline.evaluation.predictions import available_baselines, predict
 from pipeline.evaluation.scores import Scores, find, score_slices
 from pipeline.params import Evaluate
@@ -47,6 +47,9 @@ READERS: dict[str, dict[str, Any]] = {
 RESAMPLES = 1000
 AT_ONCE = 1 << 24  # numbers of a table of draws
 BOUND = "bound"  # in the place of a preset: whoever knows how the data were made
+WIDTH = 768  # of all-mpnet-base-v2
+# The reading of "a two-layer MLP" that has both published counts (D10).
+SHAPE = {"hidden_layers": 1, "hidden": 384, "latent": 768, "bias": True, "skip": True}
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,10 @@ class Measured:
 
 def run(entry: Run, source: str, workers: int = 1) -> Measured:
     """Run an entry; studies, one for each seed and cell of the axes of data, are dealt to workers."""
+    if entry.kind == "parameters":
+        return parameters(entry)
+    if entry.kind == "counts":
+        return counted(entry, source)
     jobs = [(entry, cell, source, seed) for cell in study.draws(entry) for seed in entry.seeds]
     if min(workers, len(jobs)) < 2:
         results = [_run_study(*job) for job in jobs]
@@ -93,20 +100,22 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
         for place in study.fits(entry, preset, cell):
             data = study.first_answers(drawn.data, study.most_answers(entry, preset, place))
             head, config = study.configs(entry, preset, place)
-            fitted = fit(
-                data.embeddings, data.select("seen", "train"), n_users=data.n_users("seen"), head=head,
-                config=config, val=data.select("seen", "val"), seed=seed,
-                device=pick_device("auto", "device"),
-            )  # fmt: skip
+            task = replace(task_of(data, seed), device=pick_device("auto", "device"))
+            fitted = task.fit(head, config).fitted
             at = {**cell, **place, "preset": preset}
             if "recovered" in entry.read and seed == entry.seeds[0] and "-" not in preset:
                 pictures += [{**at, **point} for point in recovery(fitted, drawn)]
             if entry.tested_on:  # other people, who all have the one prototype's reward
                 data = tested.data
                 fitted = replace(fitted, states=fitted.states.new_ones(data.n_users("seen"), 1))
-            bound = None if place.get("train_pairs") in bounded else tested.bound
-            bounded.add(place.get("train_pairs"))
-            arms += _judge(entry, data, tested.texts, fitted, config, seed, at, bound)
+            n = place.get("train_pairs")
+            judged = replace(tested, bound=None) if n in bounded else tested
+            bounded.add(n)
+            model = RewardModel.from_fit(
+                fitted, data.embeddings, user_ids=data.user_ids["seen"], fit_config=config,
+                encoder=dict.fromkeys(data.embedders),
+            )  # fmt: skip
+            arms += _judge(entry, data, judged, model, at, seed)
     return Measured(arms, pictures, drawn.tables)
 
 
@@ -136,60 +145,101 @@ def recovery(fitted: Fitted, drawn: study.Drawn) -> list[dict[str, Any]]:
 
 
 def _judge(
-    entry: Run,
-    data: Study,
-    texts: dict[str, str],
-    fitted: Fitted,
-    config: FitConfig,
-    seed: int,
-    at: Place,
-    bound: Bound | None,
+    entry: Run, data: Study, tested: study.Drawn, model: RewardModel, at: Place, seed: int
 ) -> list[Arm]:
     """What the entry reads of one fit, and of the bound of its study where one is given."""
-    by, ids = dict.fromkeys(data.embedders), data.user_ids["seen"]
-    model = RewardModel.from_fit(fitted, data.embeddings, user_ids=ids, fit_config=config, encoder=by)
     readers = {name: READERS[name] for name in entry.read if READERS[name]}
     users = {reader["users"] for reader in readers.values()}
     halves = tuple(half for half in ("seen", "unseen") if users & {half, "all", "both"})
     if not halves:
         return []
     needed = any("model" in reader for reader in readers.values())
-    others = available_baselines(data, texts) if needed else {}
+    others = available_baselines(data, tested.texts) if needed else {}
     shots = entry.shots or [1]
     # The texts' own few-shot step under their own presets.
     way = "posterior" if str(at["preset"]).startswith("ours") else "weights"
     options = Evaluate(seed=seed, shots=shots, headline_shots=max(shots), draws=20, asked=0, locate=way)
-    scores = score_slices(predict(data, {"model": model}, others, options, halves, bound), data, options)
-    no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
+    predictions = predict(data, {"model": model}, others, options, halves, tested.bound)
+    scores = score_slices(predictions, data, options)
+    readings = [(at, readers)]
+    if tested.bound:  # which is the same whatever is fitted
+        no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
+        of_bound = {name: {**reader, "model": "bound"} for name, reader in readers.items()}
+        readings.append(({**no_fit, "preset": BOUND}, of_bound))
     arms = []
-    for name, reader in readers.items():
-        for shot in entry.shots if reader.get("shots") == "each" else [None]:
-            what = {"what": name, **({} if shot is None else {"shots": shot})}
-            if (judged := _read(scores, reader, shot, max(shots))) is not None:
-                arms.append(Arm({**at, **what}, [judged]))
-            best = _read(scores, {**reader, "model": "bound"}, shot, max(shots)) if bound else None
-            if best is not None:
-                arms.append(Arm({**no_fit, "preset": BOUND, **what}, [best]))
+    for place, named in readings:
+        for name, reader in named.items():
+            each = {"each": entry.shots, "most": [max(shots)]}.get(reader.get("shots"), [reader.get("shots")])
+            for shot in each:
+                what = {"what": name, **({"shots": shot} if reader.get("shots") == "each" else {})}
+                if (judged := _read(scores, reader, shot)) is not None:
+                    arms.append(Arm({**place, **what}, [judged]))
     return arms
 
 
-def _read(scores: Scores, reader: dict[str, Any], shot: int | None, most: int) -> Judged | None:
+def _read(scores: Scores, reader: dict[str, Any], shots: int | None) -> Judged | None:
     """One reader's right judgements; None where the data have nothing of the kind."""
     which = {key: value for key, value in reader.items() if key in ("new", "pairs", "test")}
-    model, users, shots = reader.get("model", "model"), reader["users"], reader.get("shots")
+    model, users = reader.get("model", "model"), reader["users"]
     one_set = not scores.by_test and which.get("test") == "test"
     if users == "both" or (users == "all" and one_set):  # seen and unseen users in one
-        shots = most if shots == "most" else shots
         halves = (find(scores.main, "seen", model), find(scores.main, "unseen", model, shots=shots))
         each = [half.judged for half in halves if half]
         if not each:
             return None
         return Judged(np.concatenate([j.right for j in each]), np.concatenate([j.total for j in each]))
     tests = scores.by_filter if "pairs" in which else scores.by_test if "test" in which else scores.main
-    test = find(tests, users, model, shots=shot if shots == "each" else shots, **which)
+    test = find(tests, users, model, shots=shots, **which)
     if test is None and users == "all":  # nobody is unseen
         test = find(tests, "seen", model, **which)
     return None if test is None else test.judged
+
+
+def parameters(entry: Run) -> Measured:
+    """Parameters of model A, 768-384-768, by K, the prototypes counted at the encoder's width (a = f(Pw))."""
+    options = {**SHAPE, "prototypes": "input", "distance": "l2", **entry.head}
+    rows = []
+    for K in entry.grid.get("K", [1]):
+        head, _ = study.configs(entry.model_copy(update={"head": options}), "paper", {"K": K})
+        made = make_model(head, prompt_dim=0, response_dim=WIDTH)
+        rows.append({"what": "parameters", "K": K, "count": sum(p.numel() for p in made.parameters())})
+    return Measured([], [], {"counts": rows})
+
+
+def counted(entry: Run, source: str) -> Measured:
+    """Rows by split, as prepare counted them, and how often people agree on a pair."""
+    drawn = study.draw(entry, study.draws(entry)[0], source, entry.seeds[0])
+    rows = [
+        {"what": f"{row['group']}, {split}", "count": row[split]}
+        for row in drawn.tables["splits"]
+        for split in ("train", "val", "test")
+    ]
+    rows += [count for split in ("train", "val", "test") for count in agreement(drawn.data, split)]
+    return Measured([], [], {"counts": rows, "notes": drawn.tables["notes"]})
+
+
+def agreement(data: Study, split: str) -> list[dict[str, Any]]:
+    """Pairs of one split that several people answered, and those of them on which they differ.
+
+    A pair is two responses to one prompt; somebody who was asked twice counts once, by the first answer.
+    """
+    # An unseen user's train rows are called adapt.
+    named = {"seen": split, "unseen": "adapt" if split == "train" else split}
+    parts = [data.select(half, name) for half, name in named.items()]
+    user = torch.cat([p.user + n * 10**7 for n, p in enumerate(parts)])
+    question = torch.cat([p.question for p in parts])
+    sign = torch.cat([p.sign for p in parts])
+    # np.unique gives the index of each key's first occurrence.
+    once = torch.from_numpy(np.unique((question * 10**8 + user).numpy(), return_index=True)[1])
+    n = int(question.max()) + 1 if len(question) else 0
+    votes = torch.bincount(question[once], minlength=n)
+    left = torch.zeros(n).index_add(0, question[once], (sign[once] > 0).float())
+    several = votes > 1
+    differ = several & (left > 0) & (left < votes)
+    return [
+        {"what": f"{split}: pairs of several users", "count": int(several.sum())},
+        {"what": f"{split}: disagreements", "count": int(differ.sum())},
+    ]
 
 
 def summary(arm: Arm) -> dict[str, Any]:

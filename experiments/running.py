@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import rows_as_lines
 from experiments import entries, sources
-from experiments.counts import counted, parameters
 from experiments.entries import Entry
 from experiments.measure import BOUND, Arm, run, summary
 from pal.files import write_text
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 def made_from(entry: Entry, scale: str) -> str:
     """The sha256 over all that shapes an entry's findings: code, options and real data."""
     digest = hashlib.sha256(
-        _json([entry.run.model_dump(mode="json"), scale, sources.fingerprint(entry.run.needs)]).encode()
+        json.dumps([entry.run.model_dump(mode="json"), scale, sources.fingerprint(entry.run.needs)]).encode()
     )
     for each in CODE:
         path = entries.ROOT / each
@@ -63,24 +63,16 @@ def main(name: str, *, scale: str | None = None) -> Path:
     if source is None:
         about = {"not_run": sources.missing(entry.run.needs), "made_from": made}
         return write(METRICS / f"{name}.json", about, [])
-    entry_run = entry.run.at(scale)
-    if entry_run.kind == "parameters":
-        measured = parameters(entry_run)
-    elif entry_run.kind == "counts":
-        measured = counted(entry_run, source)
-    else:
-        measured = run(entry_run, source, os.cpu_count() or 1)
-    arms = [arm for arm in measured.arms if arm.at.get("preset") != BOUND]
-    about: dict[str, Any] = {
-        "scale": scale, "seeds": entry_run.seeds, "prepare": entry_run.prepare, "made_from": made,
-    }  # fmt: skip
+    options = entry.run.at(scale)
+    measured = run(options, source, os.cpu_count() or 1)
+    about = {"scale": scale, "seeds": options.seeds, "prepare": options.prepare, "made_from": made}
     about |= {key: value for key, value in measured.tables.items() if value}
-    about["bounds"] = [best(arm) for arm in measured.arms if arm.at.get("preset") == BOUND]
-    rows = [summary(arm) for arm in arms if arm.judged]
+    about["bounds"] = [best(arm) for arm in measured.arms if arm.at["preset"] == BOUND]
+    rows = [summary(arm) for arm in measured.arms if arm.at["preset"] != BOUND]
     return write(METRICS / f"{name}.json", about, rows, measured.pictures)
 
 
-def best(arm: Arm) -> dict[str, Any]:
+def best(arm: Arm) -> Row:
     """What anyone could reach in a cell, as a row."""
     row = summary(arm)
     row["bound"] = row.pop("accuracy")
@@ -88,17 +80,9 @@ def best(arm: Arm) -> dict[str, Any]:
 
 
 def write(path: Path, about: Row, rows: list[Row], pictures: list[Row] | None = None) -> Path:
-    """Write JSON with a line per row, so that a change of one shows as one."""
-    lines = [f'  "{key}": {_json(value)}' for key, value in about.items()]
-    for key, values in (("rows", rows), ("pictures", pictures or [])):
-        body = ",\n".join(f"    {_json(value)}" for value in values)
-        lines.append(f'  "{key}": [\n{body}\n  ]' if values else f'  "{key}": []')
-    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    """Write JSON with a line per row."""
+    write_text(path, rows_as_lines({**about, "rows": rows, "pictures": pictures or []}) + "\n")
     return path
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -106,8 +90,8 @@ class Findings:
     """What an entry's run left: the metrics' own words, rows and pictures."""
 
     about: dict[str, Any]
-    rows: list[dict[str, Any]]
-    pictures: list[dict[str, Any]]
+    rows: list[Row]
+    pictures: list[Row]
 
 
 def read(name: str, entry: Entry) -> Findings:

@@ -4,7 +4,7 @@ import os
 from contextlib import chdir
 from pathlib import Path
 
-from benchmarks.studies import ROOT, real_persona
+from benchmarks.studies import ROOT, real_data
 from experiments.entries import Needs
 from pipeline import params
 from pipeline.storage import raw_files
@@ -30,7 +30,7 @@ def find(needs: Needs) -> str | None:
     if needs == "pickapic_v1_and_v2":
         second = find("pickapic_v2")
         return second if second and first_version(second) else None
-    if needs == "persona" and (beside := real_persona()):
+    if needs == "persona" and (beside := real_data("persona")):
         return str(beside)
     with chdir(ROOT):
         named = os.environ.get(f"PAL_{needs.upper()}") or params.load()[needs].source

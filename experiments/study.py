@@ -34,9 +34,7 @@ class Drawn:
     texts: dict[str, str]  # by item id
     truth: dict[str, Any] | None  # the simulation's
     bound: Bound | None  # who knows how the data were made, where the entry asks and anybody can
-    tables: dict[
-        str, Any
-    ]  # split sizes as in the paper's Table 3, and notes, as whether the data are those published
+    tables: dict[str, Any]  # split sizes, as the paper's Table 3, and notes, as whether these are its data
 
 
 def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:

@@ -3,10 +3,7 @@
 Many users answer the same question (a prompt with two responses), so everything that does not depend on
 the user is computed once per distinct question: `Questions` holds those, `Comparisons` points into them.
 
-Shapes used in this module:
-    n       comparisons
-    q       distinct questions
-    rows    any list of row numbers
+Shapes: n comparisons, q distinct questions, rows (any list of row numbers), p prompts, r responses.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,6 +29,11 @@ class Embeddings:
 
     prompts: Float[Tensor, "p prompt_dim"]  # (0, 0) where there are no prompts
     responses: Float[Tensor, "r response_dim"]  # may be the same tensor
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Widths of both, as models take them."""
+        return {"prompt_dim": self.prompts.shape[1], "response_dim": self.responses.shape[1]}
 
     def without_float64(self) -> "Embeddings":
         """The same as float32 where they are float64, which no model reads."""
@@ -59,8 +61,7 @@ class Questions:
         return len(self.first)
 
     def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Questions":
-        prompt, first, second = (x.index_select(0, rows) for x in (self.prompt, self.first, self.second))
-        return Questions(prompt, first, second)
+        return Questions(*(column.index_select(0, rows) for column in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,7 @@ class Comparisons:
         label: Float[Tensor, " n"] | None = None,
         weight: Float[Tensor, " n"] | None = None,
     ) -> "Comparisons":
-        """Find the distinct questions behind answers to rows of prompts, if any, and of two responses.
-
-        Raises:
-            PalError: If a comparison's chosen and rejected response are the same, a label is not in [0, 1],
-                or a weight is not a finite number above 0.
-        """
+        """Find the distinct questions behind answers to rows of prompts, if any, and of two responses."""
         same = (chosen == rejected).nonzero()
         if len(same):
             got = f"the same response in comparison {same[0].item()}"
@@ -106,6 +102,21 @@ class Comparisons:
         sign = torch.where(chosen < rejected, 1.0, -1.0)
         label, weight = (None if x is None or bool((x == 1).all()) else x for x in (label, weight))
         return cls(user.long(), question, sign, label, questions, weight)
+
+    @property
+    def labels(self) -> Float[Tensor, " n"]:
+        """P(chosen is preferred) of each."""
+        return torch.ones_like(self.sign) if self.label is None else self.label
+
+    @property
+    def weights(self) -> Float[Tensor, " n"]:
+        """How much each counts."""
+        return torch.ones_like(self.sign) if self.weight is None else self.weight
+
+    @property
+    def first_labels(self) -> Float[Tensor, " n"]:
+        """P(the question's first response is preferred) of each."""
+        return torch.where(self.sign > 0, self.labels, 1 - self.labels)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -124,15 +135,11 @@ class Comparisons:
 
     def to(self, device: torch.device | str) -> "Comparisons":
         """The same comparisons on another device."""
-        prompt, first, second = (x.to(device) for x in vars(self.questions).values())
-        return self._each(lambda column: column.to(device), Questions(prompt, first, second))
+        questions = Questions(*(column.to(device) for column in vars(self.questions).values()))
+        return self._each(lambda column: column.to(device), questions)
 
     def check(self, embeddings: Embeddings, *, n_users: int, needs_prompts: bool) -> None:
-        """Make sure that every row number points at something: on a GPU a wrong one ends the process.
-
-        Questions are to point into these embeddings, users into a table of so many; `needs_prompts` says
-        whether a question without a prompt cannot be read.
-        """
+        """Make sure that every row number points at something: on a GPU a wrong one ends the process."""
         if self.weight is not None:
             _check_weight(self.weight)
         q, n_responses = self.questions, len(embeddings.responses)
@@ -201,10 +208,10 @@ def _slices(n: int) -> list[slice]:
 def distinct_rows(
     rows: Int[Tensor, " rows"], n_total: int
 ) -> tuple[Int[Tensor, " distinct"], Int[Tensor, " rows"]]:
-    """The distinct values among row numbers, ascending, and where each row stands among them.
+    """The distinct values among row numbers below `n_total`, ascending, and where each row stands among them.
 
-    Row numbers are in [0, n_total). Marks a table of flags in place of sorting, which `torch.unique` does and
-    which costs more than a whole step of a small head; but a few rows of a huge table are sorted.
+    Marks a table of flags in place of sorting, which `torch.unique` does and which costs more than a whole
+    step of a small head; but a few rows of a huge table are sorted.
     """
     if n_total > max(SORT_FROM, 4 * len(rows)):
         return torch.unique(rows, return_inverse=True)

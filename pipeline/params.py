@@ -135,11 +135,8 @@ class Params(Config):
     ) -> tuple[HeadConfig, FitConfig]:
         """The dataset's head and fit options: its preset, with what its section sets otherwise.
 
-        Without `K`, model.K counts, and 1 where that is auto. Whether the data have `prompts` decides on the
-        model where head.model is null.
-
-        Raises:
-            PipelineError: If an option is unknown or its value not allowed.
+        Without `K`, model.K counts, and 1 where that is auto; where head.model is null the model is that for
+        data with `prompts`, or without. A PipelineError names an option that is unknown or not allowed.
         """
         section, options = self[dataset], {}
         for key, config in (("head", HeadConfig), ("train", FitConfig)):
@@ -199,11 +196,7 @@ def load() -> Params:
 
 
 def check(values: Any) -> Params:
-    """Hold what params.yaml says to what is allowed.
-
-    Raises:
-        PipelineError: Naming the first key that is unknown, missing or not allowed.
-    """
+    """Hold params.yaml's values to what is allowed; a PipelineError names the first key that is not."""
     if not isinstance(values, dict):
         raise PipelineError(f"{paths.PARAMS} must hold a map of options, got {shorten(values)}")
     # Data sets of the user's own beside `own`: sections that say `like: own`.

@@ -56,7 +56,6 @@ def plot(kind: str, dataset: str) -> Path:
 def project_root() -> Path:
     """The repository that a user works in: a relative FOLDER in params.yaml starts here.
 
-    In a run that DVC makes in a temporary copy (`--temp`, the queue) this is the repository that it was
-    copied from, which DVC names in DVC_ROOT.
+    In DVC's temporary copies (`--temp`, the queue) it is the one that was copied, which DVC names.
     """
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())

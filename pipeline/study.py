@@ -44,7 +44,7 @@ class Study:
     dropped: int = 0  # comparisons left out since an item of theirs could not be encoded
 
     def select(self, users: str, split: str, items: str | None = None, **others: str | None) -> Comparisons:
-        """The comparisons of seen or unseen users in one split, all or only on `known` or `new` items.
+        """The comparisons of one half in one split, all or only on `known` or `new` items.
 
         `others` say what other columns of `places` must hold; None stands for null.
         """
@@ -59,10 +59,7 @@ class Study:
         return len(self.user_ids[users])
 
     def group_weights(self, users: str) -> torch.Tensor | None:
-        """The oracle's weights, (users, groups): a prototype for each true group of seen users.
-
-        None where groups are not known, or a user's group has no seen users.
-        """
+        """The oracle's weights, a prototype for each group of seen users; None if a user is in none."""
         if self.groups is None:
             return None
         names = sorted(set(self.groups["seen"]))
@@ -73,10 +70,7 @@ class Study:
 
 
 def alike_responses(data: Study) -> str:
-    """A sentence on comparisons whose two responses have one vector; empty where there are none.
-
-    As of emoji that the encoder does not know, or a difference behind its limit: there is nothing to learn.
-    """
+    """A sentence on comparisons whose two responses have one vector, as of unknown emoji; else empty."""
     questions, table = data.comparisons.questions, data.embeddings.responses
     alike = torch.cat([torch.zeros(0, dtype=torch.bool)] + [
         (table[questions.first[block]] == table[questions.second[block]]).all(1)
@@ -93,11 +87,7 @@ def alike_responses(data: Study) -> str:
 
 
 def load(dataset: str) -> Study:
-    """Read what prepare, split and encode wrote.
-
-    Raises:
-        PipelineError: If something is missing or damaged, or a pair names an item without embedding.
-    """
+    """Read what prepare, split and encode wrote."""
     folder, made_by = paths.embeddings(dataset), f"encode@{dataset}"
     modalities = [name for name in tables.MODALITIES if (folder / name).is_dir()]
     if not modalities:  # asked first: with nothing there yet, this stage brings about all others

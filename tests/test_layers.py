@@ -9,7 +9,7 @@ from benchmarks.size import imported
 ROOT = Path(__file__).parents[1]
 GROUND = {"pal.conversations", "pal.errors", "pal.config", "pal.comparisons", "pal.files"}
 STORED = {"pipeline.PipelineError", "pipeline.paths", "pipeline.storage"}
-READ = STORED | {"pipeline.datasets", "pipeline.encoding", "pipeline.study"}
+READ = STORED | {"pipeline.datasets", "pipeline.images", "pipeline.study"}
 JUDGED = READ | {"pipeline.params", "pipeline.evaluation"}
 METHODS = GROUND | {"pal.models", "pal.users", "pal.fitting", "pal.evaluation"}
 # A package, or a module at the top, and what else it may import of ours; all may import themselves.
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "pipeline.paths": {"pipeline.PipelineError"},
     "pipeline.storage": STORED,
     "pipeline.datasets": STORED,
-    "pipeline.encoding": STORED,
+    "pipeline.images": STORED,
     "pipeline.study": STORED,
     "pipeline.params": STORED | {"pipeline.datasets"},
     "pipeline.evaluation": READ | {"pipeline.params"},

@@ -14,6 +14,7 @@ and, if it has them,
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -224,6 +225,18 @@ def complaint(text: str, *, may_be_blank: bool = False) -> str | None:
     if all(unicodedata.category(character) in INVISIBLE for character in text):
         return "holds nothing but spaces and invisible characters"
     return None
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[int]:
+    """Where batches of texts of these lengths begin, ascending in tokens, and where the last ends.
+
+    With padding a batch has at most `budget` tokens, or is one long text.
+    """
+    edges: list[int] = []
+    for row, length in enumerate(lengths):
+        if not edges or length * (row + 1 - edges[-1]) > budget:
+            edges.append(row)
+    return [*edges, len(lengths)]
 
 
 def measure(text: str) -> list[float]:

@@ -4,16 +4,10 @@ A shared linear reward and item effects under ridges whose strength is learned; 
 normal states, whose covariance EM learns (mixed logit: McFadden and Train, 2000; Laplace EM: Breslow and
 Clayton, 1993), extrapolated. The last round is kept: a marginal likelihood guards itself against overfitting.
 
-Shapes used in this module:
-    n          comparisons
-    q          distinct questions
-    items      items with an effect of their own
-    wide       directions that the shared reward reads
-    state      directions along which people differ, such items, factors, and that of the shared reward
-    users      users
-    factors    factors of people's likings for items
-    padded     items, and a row of zeros for others
-    latent     leading directions of the embeddings
+Shapes: n comparisons, q distinct questions, users, items with an effect of their own, wide (directions that
+the shared reward reads), state (directions along which people differ, such items, factors, and that of the
+shared reward), factors of people's likings for items, padded (items, and a row of zeros for others), latent
+(leading directions of the embeddings).
 """
 
 from collections.abc import Iterator
@@ -26,18 +20,10 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.config import FitConfig, HeadConfig
-from pal.fitting.trainer import Fitted, Progress
-from pal.models.base import expected_answer, expected_loss, logistic, margins, weighted_mean
+from pal.fitting.trainer import Fitted, Progress, validate
+from pal.models.base import expected_answer, expected_loss, logistic, margins, mean_loss
 from pal.models.linear import LinearModel
-from pal.users.gaussian import (
-    Answers,
-    Gaussian,
-    laplace,
-    moved,
-    shrunk,
-    side_by_side,
-    unit_covariance,
-)
+from pal.users.gaussian import Answers, Gaussian, laplace, moved, shrunk, side_by_side, unit_covariance
 
 WIDE = 256  # leading directions that the shared reward reads
 MOST_ITEMS = 1000  # items with an effect of their own: those compared most
@@ -70,17 +56,10 @@ def fit_mixed_effects(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Fitted:
-    """Fit a `LinearModel` and the Gaussian population of its users; nothing in it is random.
+    """Fit a `LinearModel` and the Gaussian population of its users, as `pal.fitting.trainer.fit`.
 
-    Args:
-        embeddings: Frozen-encoder outputs that the comparisons point into.
-        train: Comparisons of the seen users.
-        n_users: Seen users.
-        head: `latent` directions and `item_directions` at most, and `inputs`.
-        config: Not read.
-        val: Comparisons of the same users, for the history alone.
-        seed: Not read.
-        progress: Called after each round with its number and the training loss.
+    `latent` and `item_directions` of the head are the most that are found; `val` is for the history alone.
+    Nothing is random: the seed is not read, nor is the config.
     """
     model, ties = fit_shared_part(head, embeddings, train)
     if head.item_directions:
@@ -98,40 +77,28 @@ def fit_mixed_effects(
     blocks = [_Block(*block) for block in side_by_side(read, train.user, n_users, by_item=True)]
     history, path = [], [population]
     for number in range(1, ROUNDS + 1):
-        step = _expectation(population, blocks, n_users)
-        states = step.states
-        loss = mean_log_loss(model, states, embeddings, train)
-        validation = {"epoch": float(number), "loss": loss}
+        states, improved = _em_round(population, blocks, n_users)
+        loss = mean_loss(margins(model, states, embeddings, train), train).item()
+        history.append({"epoch": float(number), "loss": loss})
         if val is not None and len(val):
-            validation["val_loss"] = mean_log_loss(model, states, embeddings, val)
-            right = margins(model, states, embeddings, val)
-            validation["val_accuracy"] = ((right > 0).float() + 0.5 * (right == 0).float()).mean().item()
-        history.append(validation)
+            history[-1] |= validate(margins(model, states, embeddings, val), val)
         if progress is not None:
             progress(number, loss)
         if number < ROUNDS:  # the states that are kept are those under the population that is kept
-            path.append(step.population)
+            path.append(improved)
             if len(path) == 3:
                 path = [_extrapolated(*path)]
             population = path[-1]
-    population = Gaussian(*(x.float() for x in _numbers(population)))
-    return Fitted(model, states, mean_log_loss(model, states, embeddings, train), history, population)
+    kept = Gaussian.from_tensors({name: x.float() for name, x in population.tensors().items()})
+    return Fitted(model, states, loss, history, kept)
 
 
 class Likings(NamedTuple):
-    """Comparisons of two known items, beside what all people like.
+    """Comparisons of two known items, beside what all people like."""
 
-    Args:
-        items: Both items; their number where one is not known.
-        margin: The shared reward of the first less that of the second.
-        label: P(the first is preferred).
-        weight: Of the comparison.
-        user: Whose it is.
-    """
-
-    items: Int[Tensor, "n 2"]
-    margin: Float[Tensor, " n"]
-    label: Float[Tensor, " n"]
+    items: Int[Tensor, "n 2"]  # both; the number of items where one is not known
+    margin: Float[Tensor, " n"]  # the shared reward of the first less that of the second
+    label: Float[Tensor, " n"]  # P(the first is preferred)
     weight: Float[Tensor, " n"]
     user: Int[Tensor, " n"]
 
@@ -164,10 +131,8 @@ def find_loadings(
     Who likes one item likes another, as in collaborative filtering, whatever the embeddings tell of the two:
     probabilistic matrix factorisation of comparisons, by EM with Laplace's approximation to each person's
     factors. There are as many factors as foretell what people who were left out say of half of their items,
-    from what they say of the others, better by more than a standard error.
-
-    Returns:
-        Loadings of known items, and what the model's directions tell of those of other items.
+    from what they say of the others, better by more than a standard error. Also returned is what the model's
+    directions tell of the loadings of other items.
     """
     n_items = len(model.item_keys)
     known = model.known_sides(embeddings, train.questions)[train.question]
@@ -176,14 +141,13 @@ def find_loadings(
     x = sides.new_zeros(n_items + 1, sides.shape[1])
     x[items.T.flatten()] = sides[torch.cat([train.question, train.question + len(train.questions)])]
     x = x[:-1]
-    label = torch.ones_like(train.sign) if train.label is None else train.label
     some = torch.unique(train.user)
     some = some[torch.linspace(0, len(some) - 1, min(len(some), READ_PEOPLE)).long()]
     said = Likings(
         items,
         model.question_features(embeddings, train.questions)[:, -1][train.question],
-        torch.where(train.sign > 0, label, 1 - label),
-        torch.ones_like(train.sign) if train.weight is None else train.weight,
+        train.first_labels,
+        train.weights,
         torch.searchsorted(some, train.user).clamp_max(len(some) - 1),
     ).of(torch.isin(train.user, some))
     # Of n items no more than n - 1 comparisons are news, however many are made of their ratings.
@@ -403,11 +367,7 @@ def _hessian(
 def fit_shared_part(
     head: HeadConfig, embeddings: Embeddings, train: Comparisons
 ) -> tuple[LinearModel, float]:
-    """The model with its directions found, and what all people share: coefficients and item effects.
-
-    Returns:
-        The model, and how common ties are.
-    """
+    """The model with directions, coefficients and item effects, which all share; and how common ties are."""
     options = {"latent": WIDE, "item_directions": 0}
     wide = LinearModel.from_comparisons(head.model_copy(update=options), embeddings, train)
     distinct, row = distinct_rows(train.question, len(train.questions))
@@ -415,12 +375,10 @@ def fit_shared_part(
     features = torch.empty(len(questions), wide.config.latent)
     for rows in torch.arange(len(questions)).split(ROWS_AT_ONCE):  # never twice in memory
         features[rows] = wide.question_features(embeddings, questions[rows])[:, :-1].cpu()
-    label = torch.ones_like(train.sign) if train.label is None else train.label
-    weight = torch.ones_like(train.sign) if train.weight is None else train.weight
-    chosen_first = torch.where(train.sign > 0, label, 1 - label)
+    label, weight = train.first_labels, train.weights
     counts = torch.zeros(2, len(distinct), dtype=torch.float64)
-    counts[0].index_add_(0, row, (weight * chosen_first).double())
-    counts[1].index_add_(0, row, (weight * (1 - chosen_first)).double())
+    counts[0].index_add_(0, row, (weight * label).double())
+    counts[1].index_add_(0, row, (weight * (1 - label)).double())
     known = wide.known_sides(embeddings, questions)
     n_known = len(wide.item_keys)
     compared = torch.zeros(n_known + 1).index_add(
@@ -434,19 +392,11 @@ def fit_shared_part(
     ridge = fit_ridge(features, place[known], len(kept), counts[0], counts[1], tied)
     liked = most[: head.item_directions]
     liked = place[liked[compared[liked] >= FEWEST_LIKED]].sort().values
-    config = head.model_copy(
-        update={
-            "latent": min(head.latent, wide.config.latent),
-            "known_items": len(kept),
-            "item_directions": len(liked),
-        }
-    )
-    dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
-    model = LinearModel(config, **dims)
-    for name, table in wide.named_buffers():
-        if getattr(model, name).shape == table.shape:
-            getattr(model, name).copy_(table)
-    model.directions.copy_(wide.directions[:, : config.latent])
+    latent = min(head.latent, wide.config.latent)
+    found = {"latent": latent, "known_items": len(kept), "item_directions": len(liked)}
+    model = wide.reading_alike(head.model_copy(update=found))
+    model.key_directions.copy_(wide.key_directions)
+    model.directions.copy_(wide.directions[:, :latent])
     model.coefficients.copy_((wide.directions.double() @ ridge.coefficients).float())
     model.item_keys.copy_(wide.item_keys[kept])
     model.item_effects.copy_(ridge.effects.float())
@@ -463,15 +413,10 @@ class _Block:
     gradient: Float[Tensor, "block units"] | None = None
 
 
-class _Step(NamedTuple):
-    """Users' mean states under a population, and the population that EM makes of their posteriors."""
-
-    states: Float[Tensor, "users state"]
-    population: Gaussian
-
-
-def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _Step:
-    """One round of EM: posterior means and covariances of states and residuals, then their moments."""
+def _em_round(
+    population: Gaussian, blocks: list[_Block], n_users: int
+) -> tuple[Float[Tensor, "users state"], Gaussian]:
+    """One round of EM: users' mean states, and the population that their posteriors' moments make."""
     residual = float(population.residual)
     prior, centre = population.covariance.float(), population.centre.float()
     states = centre.repeat(n_users, 1)
@@ -507,16 +452,14 @@ def _expectation(population: Gaussian, blocks: list[_Block], n_users: int) -> _S
     variance = torch.tensor([min(max(squares / max(items, 1.0), 1e-4), LARGEST)]).double()
     centre[-1] = centre[-1].clamp(0.1, 10)
     ties = scaled_ties(ties, tied, expected_ties)
-    return _Step(states, Gaussian(centre, covariance, variance, torch.tensor([ties]).double()))
-
-
-def _numbers(population: Gaussian) -> tuple[Tensor, ...]:
-    return population.centre, population.covariance, population.residual, population.ties
+    return states, Gaussian(centre, covariance, variance, torch.tensor([ties]).double())
 
 
 def _extrapolated(start: Gaussian, once: Gaussian, twice: Gaussian) -> Gaussian:
     """Where EM is heading after two rounds (SQUAREM: Varadhan and Roland, 2008), which takes far fewer."""
-    values = [torch.cat([x.flatten() for x in _numbers(each)[:3]]) for each in (start, once, twice)]
+    values = [
+        torch.cat([each.centre, each.covariance.flatten(), each.residual]) for each in (start, once, twice)
+    ]
     step = values[1] - values[0]
     bend = values[2] - values[1] - step
     length = float((step.norm() / bend.norm().clamp_min(1e-12)).clamp(1, FASTEST))
@@ -537,11 +480,3 @@ def _within(
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     bounded = (vectors * values.clamp(least, min(most, LARGEST))) @ vectors.T
     return (bounded + bounded.T) / 2
-
-
-def mean_log_loss(
-    model: LinearModel, states: Float[Tensor, "users state"], embeddings: Embeddings, comparisons: Comparisons
-) -> float:
-    """Mean logistic loss of comparisons at their users' states, in nats."""
-    margin = margins(model, states, embeddings, comparisons)
-    return weighted_mean(expected_loss(logistic, margin, comparisons.label), comparisons.weight).item()

@@ -4,8 +4,8 @@ An objective owns what it knows of the users (free states, class shares, or noth
 into batches, and turns a batch into a loss. The paper's is a mean over comparisons (`PerComparison`); in the
 mixture each user is a latent class over points of the simplex, fitted by annealed EM (`Mixture`).
 
-Shapes: n comparisons, q distinct questions, sides (2q: each question's first response, then each one's
-second), users, features that the model keeps per question, K prototypes, points of the simplex.
+Shapes: those of `pal.models.base`, and sides (2q: each question's first response, then each one's second);
+points are of the simplex.
 """
 
 import warnings
@@ -24,7 +24,7 @@ from typing_extensions import override
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import FitConfig
 from pal.errors import PalError
-from pal.models.base import LOSSES, PreferenceModel, PrototypeModel, expected_loss, weighted_mean
+from pal.models.base import PreferenceModel, PrototypeModel, mean_loss
 
 
 class Objective(nn.Module, ABC):
@@ -65,7 +65,7 @@ class Objective(nn.Module, ABC):
         for rows in order.split(self.batch_size):
             yield self.train_set[rows]
 
-    def question_features(self, model: PreferenceModel, questions: Questions) -> Float[Tensor, "q features"]:
+    def question_features(self, model: PreferenceModel, questions: Questions) -> Float[Tensor, "q f"]:
         """The model's features of questions, at the precision that the config asks for."""
         half = self.config.precision == "bfloat16" and model.training
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
@@ -76,7 +76,7 @@ class Objective(nn.Module, ABC):
         """Mean loss of a batch; `done` is the share of the run that is over."""
 
     @abstractmethod
-    def states(self, model: PreferenceModel) -> Float[Tensor, "users state"]:
+    def states(self, model: PreferenceModel) -> Float[Tensor, "users s"]:
         """The users' states as they are now."""
 
 
@@ -85,14 +85,13 @@ def user_balanced(train: Comparisons, n_users: int) -> Comparisons:
 
     Weights that they have keep their shares within a user.
     """
-    weight = torch.ones_like(train.sign) if train.weight is None else train.weight
-    total = weight.new_zeros(n_users).index_add(0, train.user, weight)
-    share = weight / total.index_select(0, train.user)
+    total = train.sign.new_zeros(n_users).index_add(0, train.user, train.weights)
+    share = train.weights / total.index_select(0, train.user)
     return replace(train, weight=share * (len(train) / share.sum()))
 
 
 class PerComparison(Objective):
-    """Mean loss over comparisons, a free state for each user (PAL, section 2.3).
+    """Mean loss over comparisons, a free state for each user (PAL, section 2.3), or a `given` one.
 
     For a model with prototypes the free numbers are logits of the users' weights; they start at zero with a
     little noise (D16), everyone an even mix, or as `weights_start` says.
@@ -105,58 +104,34 @@ class PerComparison(Objective):
         config: FitConfig,
         n_users: int,
         model: PreferenceModel,
+        given: Float[Tensor, "users s"] | None = None,
     ) -> None:
         super().__init__(embeddings, train, config)
-        self.free = nn.Parameter(config.logit_init_std * torch.randn(n_users, model.state_dim))
+        self.register_buffer("given", given)
+        if given is None:
+            self.free = nn.Parameter(config.logit_init_std * torch.randn(n_users, model.state_dim))
 
     @override
     def loss(self, model: PreferenceModel, batch: Comparisons, done: float) -> Float[Tensor, ""]:
-        if len(self.free) <= len(batch):  # map whichever is fewer: users or comparisons
+        config = self.config
+        if self.given is not None:
+            states = self.given.index_select(0, batch.user)
+        elif len(self.free) <= len(batch):  # map whichever is fewer: users or comparisons
             states = model.free_to_states(self.free).index_select(0, batch.user)
         else:
             states = model.free_to_states(self.free.index_select(0, batch.user))
-        return pairwise_loss(self, model, batch, states)
+        distinct, row = distinct_rows(batch.question, len(batch.questions))
+        features = self.question_features(model, batch.questions[distinct]).index_select(0, row)
+        loss = mean_loss(model.margin(features, states) * batch.sign, batch, config.loss)
+        if not config.bound_loss:
+            return loss
+        # Summed, not averaged, over the batch, as in the authors' code (D13).
+        lengths = model.ideal_lengths(features, states)
+        return loss + config.bound_loss * torch.relu(lengths - config.bound).sum()
 
     @override
-    def states(self, model: PreferenceModel) -> Float[Tensor, "users state"]:
-        return model.free_to_states(self.free).detach()
-
-
-class FixedStates(Objective):
-    """Mean loss over comparisons, the users' states given: one prototype for all, or known groups."""
-
-    def __init__(
-        self,
-        embeddings: Embeddings,
-        train: Comparisons,
-        config: FitConfig,
-        states: Float[Tensor, "users state"],
-    ) -> None:
-        super().__init__(embeddings, train, config)
-        self.register_buffer("given", states.clone())
-
-    @override
-    def loss(self, model: PreferenceModel, batch: Comparisons, done: float) -> Float[Tensor, ""]:
-        return pairwise_loss(self, model, batch, self.given.index_select(0, batch.user))
-
-    @override
-    def states(self, model: PreferenceModel) -> Float[Tensor, "users state"]:
-        return self.given
-
-
-def pairwise_loss(
-    objective: Objective, model: PreferenceModel, batch: Comparisons, states: Float[Tensor, "n state"]
-) -> Float[Tensor, ""]:
-    """Mean loss of a batch's margins under aligned states, plus the bound loss where the config sets it."""
-    config = objective.config
-    distinct, row = distinct_rows(batch.question, len(batch.questions))
-    features = objective.question_features(model, batch.questions[distinct]).index_select(0, row)
-    margin = model.margin(features, states) * batch.sign
-    loss = weighted_mean(expected_loss(LOSSES[config.loss], margin, batch.label), batch.weight)
-    if not config.bound_loss:
-        return loss
-    # Summed, not averaged, over the batch, as in the authors' code (D13).
-    return loss + config.bound_loss * torch.relu(model.ideal_lengths(features, states) - config.bound).sum()
+    def states(self, model: PreferenceModel) -> Float[Tensor, "users s"]:
+        return model.free_to_states(self.free).detach() if self.given is None else self.given
 
 
 MARGINS_AT_ONCE = 1 << 25  # of comparisons at points, 128 MB of float32
@@ -197,8 +172,8 @@ class Mixture(Objective):
         # Comparisons that come user by user, as the pipeline's do, need no second copy in that order.
         ordered = bool((train.user[1:] >= train.user[:-1]).all())
         self.by_user = train if ordered else train[torch.argsort(train.user, stable=True)]
-        counts = torch.bincount(train.user, minlength=n_users)
-        self.counts, self.starts = counts, counts.cumsum(0) - counts
+        self.counts = torch.bincount(train.user, minlength=n_users)
+        self.starts = self.counts.cumsum(0) - self.counts
         self.all_counts: AnswerCounts | None = None  # kept over the steps of a full batch
 
     @override
@@ -231,13 +206,12 @@ class Mixture(Objective):
     def _log_likelihoods(
         self, model: PreferenceModel, batch: Comparisons, place: Int[Tensor, " n"], n_users: int
     ) -> Float[Tensor, "u points"]:
-        whole = batch is self.by_user
-        counts = self.all_counts if whole else None
-        if counts is None:
+        if batch is not self.by_user:
             # A batch that serves once does not repay the sorting that a sparse matrix takes.
-            dense_from = None if whole else DENSE_FROM
-            counts = AnswerCounts.from_answers(batch, place, n_users, dense_from)
-            self.all_counts = counts if whole else self.all_counts
+            counts = AnswerCounts.from_answers(batch, place, n_users, DENSE_FROM)
+        else:
+            self.all_counts = self.all_counts or AnswerCounts.from_answers(batch, place, n_users, None)
+            counts = self.all_counts
         features = self.question_features(model, counts.questions)
         return counts.log_likelihoods(model.margins_at(features, self.points))
 
@@ -288,10 +262,10 @@ class AnswerCounts:
         n_questions, questions = len(distinct), answers.questions[distinct]
         second = (answers.sign < 0).long()
         side = question + second * n_questions
-        amount = torch.ones_like(answers.sign) if answers.weight is None else answers.weight
-        if answers.label is not None:
+        amount, label = answers.weights, answers.label
+        if label is not None:
             user, side = user.repeat(2), torch.cat([side, question + (1 - second) * n_questions])
-            amount = torch.cat([amount * answers.label, amount * (1 - answers.label)])
+            amount = torch.cat([amount * label, amount * (1 - label)])
         n_sides = 2 * n_questions
         if dense_from is not None and len(answers) >= max(dense_from, n_users * n_questions // DENSE_CELLS):
             table = amount.new_zeros(n_users * n_sides).index_add_(0, user * n_sides + side, amount)

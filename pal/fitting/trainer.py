@@ -18,8 +18,8 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, registered
 from pal.errors import PalError
 from pal.fitting import OBJECTIVES
-from pal.fitting.objectives import FixedStates, Objective, user_balanced
-from pal.models.base import LOSSES, PreferenceModel, expected_loss, make_model, margins, weighted_mean
+from pal.fitting.objectives import Objective, PerComparison, user_balanced
+from pal.models.base import PreferenceModel, make_model, margins, mean_loss
 from pal.users.population import Population
 
 Progress = Callable[[int, float], None]
@@ -66,10 +66,6 @@ def fit(
         device: Where to compute; what is solved and not descended is on the CPU in any case.
         seed: Makes everything random; the same seed gives the same result on the same machine.
         progress: Called after each epoch with its number and its mean loss.
-
-    Raises:
-        PalError: If there is nothing to train on, K exceeds the users, states have another shape, rows
-            point nowhere, or the loss is not finite.
     """
     check_task(train, n_users, head, states)
     kind = registered(OBJECTIVES, config.objective)
@@ -86,9 +82,7 @@ def fit(
     def restart(number: int) -> Fitted:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
-            model = make_model(
-                head, prompt_dim=embeddings.prompts.shape[1], response_dim=embeddings.responses.shape[1]
-            ).to(device)
+            model = make_model(head, **embeddings.dims).to(device)
             for comparisons in filter(None, (train, val)):
                 comparisons.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
             given, shape = states, (n_users, model.state_dim)
@@ -96,15 +90,15 @@ def fit(
                 raise PalError(f"states must have the shape (n_users, K) = {shape}, got {tuple(given.shape)}")
             if model.shared_state is not None:
                 given = model.shared_state.expand(shape)
-            if given is not None:
-                objective: Objective = FixedStates(embeddings, train, config, given)
-            else:
-                objective = kind(embeddings, train, config, n_users, model)
-            history = descend(model, objective.to(device), embeddings, val, config, progress)
+            task = (embeddings, train, config, n_users, model)
+            objective = kind(*task) if given is None else PerComparison(*task, given.clone())
+            objective.to(device)
+            history = descend(model, objective, embeddings, val, config, progress)
         model.eval()
         with torch.inference_mode(), training_threads(model, objective):
             final = objective.states(model)
-            loss = check_finite(mean_loss(model, final, embeddings, train, config), config.epochs)
+            loss = mean_loss(margins(model, final, embeddings, train), train, config.loss).item()
+        check_finite(loss, config.epochs)
         return Fitted(model.requires_grad_(requires_grad=False), final.clone(), loss, history)
 
     return min(map(restart, range(config.restarts)), key=lambda fitted: fitted.train_loss)
@@ -136,15 +130,25 @@ def descend(
     epochs, interval = config.epochs_and_validation_interval(objective.n_batches)
     schedule = None
     if config.schedule != "constant":
-        peaks, total = [group["lr"] for group in optimiser.param_groups], epochs * objective.n_batches
+        peaks, steps = [group["lr"] for group in optimiser.param_groups], max(epochs * objective.n_batches, 2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, peaks, total_steps=max(total, 2), cycle_momentum=False
+            optimiser, peaks, total_steps=steps, cycle_momentum=False
         )
     history: list[dict[str, float]] = []
     best, best_state, since_best = None, None, 0
     with training_threads(model, objective):
         for epoch in range(1, epochs + 1):
-            loss = _train_epoch(model, objective, optimiser, schedule, epoch, epochs)
+            model.train()
+            total = torch.zeros((), device=objective.device)
+            for number, batch in enumerate(objective.batches()):
+                of_batch = objective.loss(model, batch, (epoch - 1 + number / objective.n_batches) / epochs)
+                optimiser.zero_grad(set_to_none=True)
+                of_batch.backward()
+                optimiser.step()
+                if schedule is not None:
+                    schedule.step()
+                total += of_batch.detach()
+            loss = check_finite((total / (number + 1)).item(), epoch)
             if progress is not None:
                 progress(epoch, loss)
             if epoch % interval and epoch < epochs:
@@ -156,10 +160,7 @@ def descend(
             model.eval()
             with torch.inference_mode():
                 margin = margins(model, objective.states(model), embeddings, val)
-                loss_of_each = expected_loss(LOSSES[config.loss], margin, val.label)
-                validation["val_loss"] = weighted_mean(loss_of_each, val.weight).item()
-                right = (margin > 0).float() + 0.5 * (margin == 0).float()
-                validation["val_accuracy"] = right.mean().item()
+                validation |= validate(margin, val, config.loss)
             score = (validation["val_accuracy"], -validation["val_loss"])
             score = score if config.best_by == "accuracy" else score[::-1]
             since_best += 1
@@ -174,13 +175,18 @@ def descend(
     return history
 
 
+def validate(margin: Float[Tensor, " n"], val: Comparisons, loss: str = "logistic") -> dict[str, float]:
+    """Loss and accuracy on validation comparisons, as they stand in `Fitted.history`."""
+    right = (margin > 0).float() + 0.5 * (margin == 0).float()
+    return {"val_loss": mean_loss(margin, val, loss).item(), "val_accuracy": right.mean().item()}
+
+
 def training_threads(model: PreferenceModel, objective: Objective) -> AbstractContextManager[None]:
     """Limit torch to the threads that pay for steps of this size; see `few_threads`.
 
     Measured on two cores that other processes use as well: up to 4e9 multiply-adds, a step with two threads
-    took 3 to 25 times as long as with one, since after each of its many short calls the threads wait for each
-    other and spin; at 7e10 it took as long, and its matrix products alone 0.8 times as long. More than two
-    threads were not measured, and are not used.
+    took 3 to 25 times as long as with one, since threads wait for each other after each short call; at 7e10
+    as long. More than two were not measured, and are not used.
     """
     work = objective.batch_size * sum(parameter.numel() for parameter in model.parameters())
     return few_threads(two=work >= WORK_FOR_TWO_THREADS)
@@ -199,29 +205,6 @@ def few_threads(*, two: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _train_epoch(
-    model: PreferenceModel,
-    objective: Objective,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler | None,
-    epoch: int,
-    epochs: int,
-) -> float:
-    model.train()
-    total, count = torch.zeros((), device=objective.device), 0
-    for number, batch in enumerate(objective.batches()):
-        done = (epoch - 1 + number / objective.n_batches) / epochs
-        loss = objective.loss(model, batch, done)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        if schedule is not None:
-            schedule.step()
-        total += loss.detach()
-        count += 1
-    return check_finite((total / count).item(), epoch)
 
 
 def check_finite(loss: float, epoch: int) -> float:
@@ -250,16 +233,3 @@ def make_optimiser(model: PreferenceModel, objective: Objective, config: FitConf
     ]
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
     return kind([group for group in options if group["params"]], fused=True)
-
-
-def mean_loss(
-    model: PreferenceModel,
-    states: Float[Tensor, "users state"],
-    embeddings: Embeddings,
-    comparisons: Comparisons,
-    config: FitConfig,
-) -> float:
-    """Mean loss of comparisons under given states."""
-    margin = margins(model, states, embeddings, comparisons)
-    losses = expected_loss(LOSSES[config.loss], margin, comparisons.label)
-    return weighted_mean(losses, comparisons.weight).item()

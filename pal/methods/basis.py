@@ -3,10 +3,11 @@
     reward(c, x) of user u = r . phi(c, x) + sum_k w_uk v_k . phi(c, x)
 
 on the leading directions of the embeddings. Most peers of this project are such a basis with one constraint
-or another on r, v and w; what is fitted is a `LinearModel`, so that all else works as with any other.
+or another on r, v and w, or, as VPL, with a network that infers w from the answers; what is fitted is a
+`LinearModel`, so that all else works as with any other.
 
 Shapes: n comparisons, q distinct questions, wide (leading directions that the basis reads), users, K rewards
-of the basis, state (K, and the factor of the shared reward, which is 1).
+of the basis, state (K, and the factor of the shared reward, which is 1), free (a state without that factor).
 """
 
 from collections.abc import Callable
@@ -22,9 +23,10 @@ from torch.nn.functional import one_hot
 from pal.comparisons import Comparisons, Embeddings, distinct_rows
 from pal.config import FitConfig, HeadConfig
 from pal.fitting.trainer import Fitted, check_finite
-from pal.methods.base import Learned, Task
-from pal.models.base import PreferenceModel, expected_loss, logistic, weighted_mean
+from pal.methods.base import Learned, Method, Task
+from pal.models.base import PreferenceModel, expected_loss, logistic, mean_loss
 from pal.models.linear import LinearModel
+from pal.users.amortised import Amortised
 from pal.users.gaussian import Gaussian, shrunk
 from pal.users.points import Points
 
@@ -65,17 +67,14 @@ class Basis:
             kept_from=STEPS // 2 if self.weights == "clusters" else 0,
         )
         with torch.no_grad():
-            model = as_linear(wide, fit.rewards, fit.shared, task.embeddings)
+            model = as_linear(wide, fit.rewards, fit.shared)
             states = torch.cat([fit.states(), torch.ones(task.n_users, 1)], 1)
             if self.weights == "free":
                 # Weights of seen people are the belief about them, as this has a prior of its own.
                 states, population = fit_normal(model, states, task.embeddings, task.train)
                 config = FitConfig(objective="marginal", population="gaussian")
             else:
-                population, config = (
-                    Points.from_states(states),
-                    FitConfig(objective="pal", population="points"),
-                )
+                population, config = Points.from_states(states), FitConfig()
         return Learned(Fitted(model, states, history[-1]["loss"], history, population), config)
 
 
@@ -156,14 +155,13 @@ class Answers:
     features: Float[Tensor, "q wide"]
     row: Int[Tensor, " n"]
     of: Comparisons
-    weight: Float[Tensor, " n"]
 
     @classmethod
     def read(cls, wide: LinearModel, embeddings: Embeddings, of: Comparisons) -> "Answers":
         """Comparisons as `wide` reads them."""
         distinct, row = distinct_rows(of.question, len(of.questions))
         features = wide.question_features(embeddings, of.questions[distinct])[:, :-1]
-        return cls(features, row, of, torch.ones_like(of.sign) if of.weight is None else of.weight)
+        return cls(features, row, of)
 
 
 class _Fit(nn.Module):
@@ -201,7 +199,7 @@ class _Fit(nn.Module):
         return of_basis[answers.row] * sign[:, None], of_shared[answers.row] * sign
 
     def loss(self, answers: Answers, done: float) -> Float[Tensor, ""]:
-        of, weight = answers.of, answers.weight
+        of, weight = answers.of, answers.of.weights
         each, shared = self.margins(answers)
         if self.basis.weights == "clusters":
             by_cluster = expected_loss(logistic, each, None if of.label is None else of.label[:, None])
@@ -218,8 +216,7 @@ class _Fit(nn.Module):
             counted = weight * (1 + self.basis.worst_half * (of_user > of_user.median())[of.user])
         loss = (counted * losses).sum() / counted.sum()
         if self.basis.generic:
-            alone = weighted_mean(expected_loss(logistic, shared, of.label), of.weight)
-            loss = (1 - self.basis.generic) * loss + self.basis.generic * alone
+            loss = (1 - self.basis.generic) * loss + self.basis.generic * mean_loss(shared, of)
         # Normal priors of variance one on all that is learned.
         ridge = sum(parameter.square().sum() for parameter in self.parameters() if parameter.requires_grad)
         return loss + 0.5 * ridge / weight.sum()
@@ -234,23 +231,89 @@ class _Fit(nn.Module):
 
     def held_out_loss(self, answers: Answers) -> float:
         each, shared = self.margins(answers)
-        margin = shared + (each * self.states()[answers.of.user]).sum(1)
-        return weighted_mean(expected_loss(logistic, margin, answers.of.label), answers.of.weight).item()
+        return mean_loss(shared + (each * self.states()[answers.of.user]).sum(1), answers.of).item()
 
 
 def as_linear(
-    wide: LinearModel,
-    rewards: Float[Tensor, "wide K"],
-    shared: Float[Tensor, " wide"],
-    embeddings: Embeddings,
+    wide: LinearModel, rewards: Float[Tensor, "wide K"], shared: Float[Tensor, " wide"]
 ) -> LinearModel:
     """The basis as a linear model of K directions, without item effects."""
     config = wide.config.model_copy(update={"latent": rewards.shape[1], "known_items": 0})
-    model = LinearModel(
-        config, prompt_dim=embeddings.prompts.shape[1], response_dim=embeddings.responses.shape[1]
-    )
-    for name in ("centre", "prompt_centre", "prompt_directions", "response_directions"):
-        getattr(model, name).copy_(getattr(wide, name))
+    model = wide.reading_alike(config)
     model.directions.copy_(wide.directions @ rewards)
     model.coefficients.copy_(wide.directions @ shared)
     return model.eval()
+
+
+STATE, HIDDEN = 8, 32  # numbers of a state and of the hidden layer of VPL's network
+KEPT = 0.5  # share of answers that it reads in a step, so that it learns to do with few
+
+
+class _Vpl(nn.Module):
+    """The reward's directions, and the network that infers everyone's state from their answers."""
+
+    def __init__(self, wide: int, generator: torch.Generator) -> None:
+        super().__init__()
+
+        def small(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=generator) / shape[-1] ** 0.5)
+
+        self.rewards, self.shared = small(STATE, wide), nn.Parameter(torch.zeros(wide))
+        self.reads, self.says = small(HIDDEN, STATE + 2), small(2 * STATE, HIDDEN + 1)
+
+    def population(self) -> Amortised:
+        return Amortised(self.reads, self.says)
+
+    def turned(self, answers: Answers) -> Float[Tensor, "n state"]:
+        """Features of each comparison, as the linear model will give them, turned to the chosen response."""
+        features = answers.features @ torch.cat([self.rewards, self.shared[None]]).T
+        return features[answers.row] * answers.of.sign[:, None]
+
+    def belief(
+        self, answers: Answers, turned: Float[Tensor, "n state"], n_users: int, kept: Float[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "users free"], Float[Tensor, "users free"]]:
+        """Means and log variances of users, of whose answers those are read that `kept` weighs."""
+        population, of = self.population(), answers.of
+        read = population.read(turned, of.label, kept * of.weights)
+        return population.belief(read.new_zeros(n_users, HIDDEN + 1).index_add(0, of.user, read))
+
+
+def learn_vpl(task: Task) -> Learned:
+    """Descend on the evidence lower bound; the step that predicts the validation answers best is kept."""
+    wide, answers, held = read_wide(task)
+    generator = torch.Generator().manual_seed(task.seed)
+    net, total = _Vpl(answers.features.shape[1], generator), float(answers.of.weights.sum())
+    everything = torch.ones_like(answers.of.sign)
+
+    def loss(of: Answers, turned: Tensor, states: Tensor) -> Tensor:
+        return mean_loss((turned[:, :-1] * states[of.of.user]).sum(1) + turned[:, -1], of.of)
+
+    def bound(done: float) -> Tensor:
+        turned = net.turned(answers)
+        kept = (torch.rand(len(everything), generator=generator) < KEPT).float()
+        mean, log_variance = net.belief(answers, turned, task.n_users, kept)
+        noise = torch.randn(mean.shape, generator=generator)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() / total
+        return loss(answers, turned, mean + noise * (log_variance / 2).exp()) + divergence
+
+    def held_out_loss() -> float:
+        states = net.belief(answers, net.turned(answers), task.n_users, everything)[0]
+        return loss(held, net.turned(held), states).item()
+
+    history = descend(net, bound, held and held_out_loss, task, rate=RATE / 5, weight_decay=1e-4)
+    with torch.no_grad():
+        model = as_linear(wide, net.rewards.T, net.shared)
+        mean, _ = net.belief(answers, net.turned(answers), task.n_users, everything)
+        states = torch.cat([mean, torch.ones(task.n_users, 1)], 1)
+        population = Amortised(net.reads.detach().clone(), net.says.detach().clone())
+    fitted = Fitted(model, states, history[-1]["loss"], history, population)
+    return Learned(fitted, FitConfig(objective="marginal", population="amortised"))
+
+
+VPL = Method(
+    "a network infers the state from the answers",
+    "Variational preference learning (Poddar et al., 2024)",
+    "Rewards are linear in a state of 8 numbers, on the leading directions of frozen embeddings, in place of "
+    "a fine-tuned decoder; the network reads those 8 numbers of each pair. The prior is not learned.",
+    learn_vpl,
+)

@@ -38,8 +38,8 @@ from pal.evaluation.accuracy import UNSEEN, Judged
 from pal.evaluation.holding_out import linked_pairs
 from pal.evaluation.prototypes import one_state_for_all
 from pal.fitting.objectives import Mixture, user_balanced
-from pal.fitting.trainer import Fitted, check_finite, check_task, descend, fit, mean_loss, training_threads
-from pal.models.base import PreferenceModel, make_model, margins
+from pal.fitting.trainer import Fitted, check_finite, check_task, descend, fit, training_threads
+from pal.models.base import PreferenceModel, make_model, margins, mean_loss
 from pal.users.population import fit_population
 
 USER_FOLDS = 3  # parts of the users; each is judged by fits to the others
@@ -188,8 +188,7 @@ def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: 
         return torch.cat([block.float() @ directions for block in table.split(ROWS_AT_ONCE)])
 
     return Embeddings(
-        project(embeddings.prompts, q.prompt),
-        project(embeddings.responses, torch.cat([q.first, q.second])),
+        project(embeddings.prompts, q.prompt), project(embeddings.responses, torch.cat([q.first, q.second]))
     )
 
 
@@ -353,13 +352,12 @@ def prune_prototypes(
     train = train[torch.argsort(train.user, stable=True)]
     if config.weighting == "users":
         train = user_balanced(train, n_users)
-    widths = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
     rates = ("learning_rate", "weights_learning_rate", "scale_learning_rate")
     slower = {name: REFINING_RATE * getattr(config, name) for name in rates}
     refining = config.model_copy(update={**slower, "anneal": 0.0, "max_steps": REFINING_STEPS})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make_model(start, **widths).to(device)
+        model = make_model(start, **embeddings.dims).to(device)
         train.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
         objective = Mixture(embeddings, train, config, n_users, model).to(device)
         descend(model, objective, embeddings, None, config)
@@ -370,13 +368,14 @@ def prune_prototypes(
                 # Log of share times likelihood at each prototype: the simplex points are its corners here.
                 joint = (objective.log_share + objective.likelihoods(model)) @ objective.points
                 weights = torch.softmax(joint, 1)
-                loss = check_finite(mean_loss(model, weights, embeddings, train, config), config.epochs)
+                loss = mean_loss(margins(model, weights, embeddings, train), train, config.loss).item()
+            check_finite(loss, config.epochs)
             if most >= K:
                 yield Fitted(model.requires_grad_(requires_grad=False), weights, loss)
             if K == 1:
                 return
             kept = _all_but(K, least_missed(joint)).to(device)
-            model = with_prototypes(model, kept, **widths)
+            model = with_prototypes(model, kept, **embeddings.dims)
             smaller = Mixture(embeddings, train, refining, n_users, model).to(device)
             shares = smaller.points @ (objective.log_share @ objective.points)[kept]
             smaller.log_share.copy_(shares.log_softmax(0))

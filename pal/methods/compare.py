@@ -17,14 +17,7 @@ from tqdm import tqdm
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
-from pal.evaluation.accuracy import (
-    Judged,
-    Paired,
-    calibrate,
-    confidence_interval,
-    paired_test,
-    worst_decile,
-)
+from pal.evaluation.accuracy import Judged, Paired, calibrate, confidence_interval, paired_test, worst_decile
 from pal.methods.base import Learned, Method, Task
 from pal.models.base import margins
 
@@ -77,9 +70,7 @@ def first_answers(user: Int[Tensor, " n"], n_users: int, answers: int) -> Bool[T
 
 
 def places(
-    known: Mapping[str, Comparisons],
-    tests: Mapping[tuple[str, str], Comparisons],
-    n_users: Mapping[str, int],
+    known: Mapping[str, Comparisons], tests: Mapping[tuple[str, str], Comparisons], n_users: Mapping[str, int]
 ) -> dict[Place, Held]:
     """What methods are judged on, in the order of tables; places without comparisons are left out.
 

@@ -6,9 +6,10 @@ from functools import cache
 import torch
 
 from pal.config import FitConfig, HeadConfig, preset
-from pal.fitting.mixed_effects import MOST_ITEMS, TIE, fit_ridge, fit_shared_part, mean_log_loss
+from pal.fitting.mixed_effects import MOST_ITEMS, TIE, fit_ridge, fit_shared_part
 from pal.fitting.trainer import Fitted
 from pal.methods.base import Learned, Method, Task
+from pal.models.base import margins, mean_loss
 from pal.models.linear import LinearModel
 from pal.users.gaussian import Gaussian
 
@@ -58,7 +59,7 @@ def learn_shared(task: Task, **head_options: object) -> Learned:
     centre = torch.zeros(model.state_dim)
     centre[-1] = 1.0
     states = centre.expand(task.n_users, -1).clone()
-    loss = mean_log_loss(model, states, task.embeddings, task.train)
+    loss = mean_loss(margins(model, states, task.embeddings, task.train), task.train).item()
     nothing = torch.zeros(len(centre), len(centre))
     population = Gaussian(centre, nothing, torch.zeros(1), torch.tensor([ties]))
     history = [{"epoch": 1.0, "loss": loss}]
@@ -133,17 +134,12 @@ def learn_popularity(task: Task) -> Learned:
     kept = torch.argsort(counts, descending=True, stable=True)[:MOST_ITEMS].sort().values
     place = torch.full((n + 1,), len(kept))  # the last is that of an item without an effect, -1
     place[kept] = torch.arange(len(kept))
-    label = torch.ones_like(train.sign) if train.label is None else train.label
-    weight = (torch.ones_like(train.sign) if train.weight is None else train.weight).double()
-    first = weight * torch.where(train.sign > 0, label, 1 - label)
+    weight = train.weights.double()
+    first = weight * train.first_labels
     none = torch.zeros(len(train), 1, dtype=torch.float64)
     ridge = fit_ridge(none, place[item], len(kept), first, weight - first)
-    options = wide.config.model_copy(update={"known_items": len(kept)})
-    model = LinearModel(
-        options, prompt_dim=embeddings.prompts.shape[1], response_dim=embeddings.responses.shape[1]
-    )
-    for name in ("centre", "key_directions"):
-        getattr(model, name).copy_(getattr(wide, name))
+    model = wide.reading_alike(wide.config.model_copy(update={"known_items": len(kept)}))
+    model.key_directions.copy_(wide.key_directions)
     model.item_keys.copy_(wide.item_keys[kept])
     model.item_effects.copy_(ridge.effects.float())
     centre = torch.tensor([0.0] * (model.state_dim - 1) + [1.0])

@@ -10,6 +10,6 @@ MODELS = {
     "B": "pal.models.ideal_point:PromptedIdealPointModel",
     "point": "pal.models.ideal_point:FreePointModel",
     "linear": "pal.models.linear:LinearModel",
-    "routed": "pal.models.routed:RoutedModel",
-    "general": "pal.models.general_preference:GeneralPreferenceModel",
+    "routed": "pal.models.peers:RoutedModel",
+    "general": "pal.models.peers:GeneralPreferenceModel",
 }

@@ -5,8 +5,9 @@ distinct question once (`question_features`) to numbers from which the margin of
 adapting and evaluation all build on this. What a state is, is the model's own business. A margin is the
 reward of one response less that of the other, for one user and one prompt.
 
-Shapes: n comparisons or responses, q distinct questions, p distinct prompts, users, points (states that
-margins are taken at), K prototypes, features kept per question; ... of losses: any.
+Shapes, in all models: n comparisons or responses, q distinct questions, p distinct prompts, c and x the
+widths of a prompt's and of a response's embedding, f features kept per question, s numbers of a state, K
+prototypes, points (states that margins are taken at), users; ... of losses: any.
 """
 
 import math
@@ -57,31 +58,26 @@ class PreferenceModel(nn.Module, ABC):
         return min(1 << 18, max(1, NUMBERS_AT_ONCE // widest))
 
     @abstractmethod
-    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q features"]:
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q f"]:
         """Reduce each question to the numbers from which the margin of any state follows."""
 
     @abstractmethod
-    def margin(
-        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n state"]
-    ) -> Float[Tensor, " n"]:
+    def margin(self, features: Float[Tensor, "n f"], states: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
         """Reward of each question's first response less that of its second, for aligned states."""
 
     @abstractmethod
     def margins_at(
-        self, features: Float[Tensor, "q features"], states: Float[Tensor, "points state"]
+        self, features: Float[Tensor, "q f"], states: Float[Tensor, "points s"]
     ) -> Float[Tensor, "q points"]:
         """The margin of every question at every state."""
 
     @abstractmethod
     def reward(
-        self,
-        prompts: Float[Tensor, "n prompt_dim"],
-        responses: Float[Tensor, "n response_dim"],
-        states: Float[Tensor, "n state"],
+        self, prompts: Float[Tensor, "n c"], responses: Float[Tensor, "n x"], states: Float[Tensor, "n s"]
     ) -> Float[Tensor, " n"]:
         """Score each response for aligned states; only differences for one user and prompt mean anything."""
 
-    def embed_prompts(self, prompts: Float[Tensor, "p prompt_dim"]) -> Float[Tensor, "p ..."]:
+    def embed_prompts(self, prompts: Float[Tensor, "p c"]) -> Float[Tensor, "p ..."]:
         """What the reward reads of prompts, whoever the user is: computed once for each distinct prompt."""
         return prompts
 
@@ -89,8 +85,8 @@ class PreferenceModel(nn.Module, ABC):
         self,
         embedded: Float[Tensor, "p ..."],
         prompt: Int[Tensor, " n"],
-        responses: Float[Tensor, "n response_dim"],
-        states: Float[Tensor, "*n state"],
+        responses: Float[Tensor, "n x"],
+        states: Float[Tensor, "*n s"],
     ) -> Float[Tensor, " n"]:
         """Score responses to the prompts (rows of `embedded`) that `embed_prompts` has read.
 
@@ -99,16 +95,12 @@ class PreferenceModel(nn.Module, ABC):
         states = states.expand(len(responses), self.state_dim)
         return self.reward(embedded.index_select(0, prompt), responses, states)
 
-    def free_to_states(self, free: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
+    def free_to_states(self, free: Float[Tensor, "n s"]) -> Float[Tensor, "n s"]:
         """Valid states from free numbers, as an optimiser moves them; differentiable."""
         return free
 
     def check_states(self, states: Tensor, name: str) -> None:
-        """Check that states, one a row, are states of this model.
-
-        Raises:
-            PalError: If their shape is another, a number is not finite, or the model allows no such state.
-        """
+        """Refuse states, one a row, that the model does not allow, or of which a number is not finite."""
         if states.dim() != 2 or states.shape[1] != self.state_dim:
             raise PalError(
                 f"{name} must be {self.state_dim} numbers for each state, got the shape {tuple(states.shape)}"
@@ -117,13 +109,9 @@ class PreferenceModel(nn.Module, ABC):
             raise PalError(f"{name} must be finite, got NaN or infinity; fit again")
 
     def ideal_lengths(
-        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n state"]
+        self, features: Float[Tensor, "n f"], states: Float[Tensor, "n s"]
     ) -> Float[Tensor, " n"]:
-        """Length of each aligned user's ideal point, for the question's prompt, before normalisation.
-
-        Raises:
-            PalError: If the model has no ideal points, or the features do not tell their length.
-        """
+        """Length of each aligned user's ideal point, for the question's prompt, before normalisation."""
         raise PalError(f"bound_loss must be 0 for model {self.config.model}, which has no ideal points")
 
 
@@ -133,14 +121,12 @@ class LinearInState(PreferenceModel):
     linear = True
 
     @override
-    def margin(
-        self, features: Float[Tensor, "n state"], states: Float[Tensor, "n state"]
-    ) -> Float[Tensor, " n"]:
+    def margin(self, features: Float[Tensor, "n s"], states: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
         return (features * states).sum(1)
 
     @override
     def margins_at(
-        self, features: Float[Tensor, "q state"], states: Float[Tensor, "points state"]
+        self, features: Float[Tensor, "q s"], states: Float[Tensor, "points s"]
     ) -> Float[Tensor, "q points"]:
         return features @ states.T
 
@@ -155,11 +141,11 @@ class PrototypeModel(PreferenceModel):
 
     @override
     @property
-    def shared_state(self) -> Float[Tensor, " state"] | None:
+    def shared_state(self) -> Float[Tensor, " s"] | None:
         return torch.ones(1) if self.config.K == 1 else None
 
     @override
-    def free_to_states(self, free: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
+    def free_to_states(self, free: Float[Tensor, "n s"]) -> Float[Tensor, "n s"]:
         return torch.softmax(free, 1)
 
     @override
@@ -168,7 +154,7 @@ class PrototypeModel(PreferenceModel):
         if bool((states < 0).any()) or bool(((states.sum(1) - 1).abs() > 1e-4).any()):
             raise PalError(f"{name} must be shares that sum to 1, got others; divide them by their sum")
 
-    def prototype_margins(self, features: Float[Tensor, "q features"]) -> Float[Tensor, "q K"]:
+    def prototype_margins(self, features: Float[Tensor, "q f"]) -> Float[Tensor, "q K"]:
         """The margin of every question for a user at each prototype."""
         return self.margins_at(features, torch.eye(self.config.K, device=features.device))
 
@@ -176,10 +162,7 @@ class PrototypeModel(PreferenceModel):
 def make_model(config: HeadConfig, *, prompt_dim: int, response_dim: int) -> PreferenceModel:
     """The model that a config describes, freshly initialised from torch's global generator.
 
-    `prompt_dim` is 0 where there are no prompts.
-
-    Raises:
-        PalError: If the config needs prompts and there are none, or torch's default type is not float32.
+    `prompt_dim` is 0 where there are no prompts, which some configs do not allow.
     """
     if torch.get_default_dtype() != torch.float32:
         got = torch.get_default_dtype()
@@ -187,9 +170,22 @@ def make_model(config: HeadConfig, *, prompt_dim: int, response_dim: int) -> Pre
     return registered(MODELS, config.model)(config, prompt_dim=prompt_dim, response_dim=response_dim)
 
 
+def gather(table: Float[Tensor, "n dim"], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
+    """Rows of a table, bfloat16 under bfloat16 autocast; else half precision becomes float32."""
+    kind = table.device.type
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16:
+        return table.index_select(0, rows).bfloat16()
+    return as_float32(table.index_select(0, rows))
+
+
+def as_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A tensor of half precision as float32, any other as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def feature_blocks(
     model: PreferenceModel, embeddings: Embeddings, comparisons: Comparisons
-) -> Iterator[tuple[Comparisons, Float[Tensor, "q features"], Int[Tensor, " n"]]]:
+) -> Iterator[tuple[Comparisons, Float[Tensor, "q f"], Int[Tensor, " n"]]]:
     """Comparisons in blocks of bounded memory, each with its distinct questions' features and their rows."""
     for start in range(0, len(comparisons), model.block_size):
         block = comparisons.slice(start, start + model.block_size)
@@ -198,10 +194,7 @@ def feature_blocks(
 
 
 def margins(
-    model: PreferenceModel,
-    states: Float[Tensor, "users state"],
-    embeddings: Embeddings,
-    comparisons: Comparisons,
+    model: PreferenceModel, states: Float[Tensor, "users s"], embeddings: Embeddings, comparisons: Comparisons
 ) -> Float[Tensor, " n"]:
     """Reward of the chosen response less that of the rejected one, for each comparison's user.
 
@@ -250,9 +243,10 @@ def expected_loss(
     return label * loss(margin) + (1 - label) * loss(-margin)
 
 
-def weighted_mean(losses: Float[Tensor, " n"], weight: Float[Tensor, " n"] | None) -> Float[Tensor, ""]:
-    """Mean loss in which a weight of 2 counts as the same comparison twice; None stands for all ones."""
-    return losses.mean() if weight is None else (weight * losses).sum() / weight.sum()
+def mean_loss(margin: Float[Tensor, " n"], of: Comparisons, loss: str = "logistic") -> Float[Tensor, ""]:
+    """Mean expected loss of comparisons at these margins; one of weight 2 counts as two."""
+    losses = expected_loss(LOSSES[loss], margin, of.label)
+    return losses.mean() if of.weight is None else (of.weight * losses).sum() / of.weight.sum()
 
 
 def preference_probability(margin: Float[Tensor, "*n"], loss: str = "logistic") -> Float[Tensor, "*n"]:

@@ -2,13 +2,14 @@
 
 Of the models A and B each user's ideal point is a convex mix of K prototypes that all users share.
 
-Shapes: n comparisons or responses, q distinct questions, p distinct prompts, r distinct responses, points (of
-the simplex, or states that margins are taken at), K prototypes, latent (width of the preference space), state
-(of a free point: latent, and a number that is always 1), features (both responses' places in the space, side
-by side; of model B K products, and where margins are not linear in the weights a K x K Gram matrix).
+Shapes, beside those of `pal.models.base`: r distinct responses, latent (width of the preference space); f is
+both responses' places in the space, side by side, and of model B K products, and where margins are not linear
+in the weights a K x K Gram matrix. Of a map: rows (inputs), dim of an input, stack (maps side by side: 1 for
+f, K for the prototypes' functions g_k).
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -19,8 +20,7 @@ from typing_extensions import override
 from pal.comparisons import Embeddings, Questions, distinct_rows
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.models.base import LinearInState, PreferenceModel, PrototypeModel
-from pal.models.mlp import StackedMLP, as_float32, gather
+from pal.models.base import LinearInState, PreferenceModel, PrototypeModel, as_float32, gather
 
 
 class MappedModel(PreferenceModel):
@@ -39,14 +39,14 @@ class MappedModel(PreferenceModel):
         return self.config.inputs == "prompt_and_response"
 
     def map_responses(
-        self, prompts: Float[Tensor, "n prompt_dim"], responses: Float[Tensor, "n response_dim"]
+        self, prompts: Float[Tensor, "n c"], responses: Float[Tensor, "n x"]
     ) -> Float[Tensor, "n latent"]:
         """f: where responses lie in the preference space."""
         prompts, responses = as_float32(prompts), as_float32(responses)
         return self.f(torch.cat([prompts, responses], 1) if self.needs_prompts else responses)[0]
 
     @override
-    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q features"]:
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q f"]:
         sides = torch.cat([questions.first, questions.second])
         if self.needs_prompts:
             prompts = gather(embeddings.prompts, questions.prompt)
@@ -82,9 +82,7 @@ class IdealPointModel(MappedModel, PrototypeModel):
         return weights @ corners
 
     @override
-    def margin(
-        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
-    ) -> Float[Tensor, " n"]:
+    def margin(self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
         first, second = features.chunk(2, 1)
         ideal = self.ideal_points(states)
         if self.config.distance == "squared":  # |s-a|^2 - |f-a|^2 = (s-f).(s+f-2a): no cancellation
@@ -93,7 +91,7 @@ class IdealPointModel(MappedModel, PrototypeModel):
 
     @override
     def margins_at(
-        self, features: Float[Tensor, "q features"], states: Float[Tensor, "points K"]
+        self, features: Float[Tensor, "q f"], states: Float[Tensor, "points K"]
     ) -> Float[Tensor, "q points"]:
         first, second = features.chunk(2, 1)
         ideal = self.ideal_points(states)
@@ -107,10 +105,7 @@ class IdealPointModel(MappedModel, PrototypeModel):
 
     @override
     def reward(
-        self,
-        prompts: Float[Tensor, "n prompt_dim"],
-        responses: Float[Tensor, "n response_dim"],
-        states: Float[Tensor, "n K"],
+        self, prompts: Float[Tensor, "n c"], responses: Float[Tensor, "n x"], states: Float[Tensor, "n K"]
     ) -> Float[Tensor, " n"]:
         """Minus the distance to the ideal point: never positive, 0 at it."""
         distance = _distance(self.map_responses(prompts, responses), self.ideal_points(states))
@@ -118,7 +113,7 @@ class IdealPointModel(MappedModel, PrototypeModel):
 
     @override
     def ideal_lengths(
-        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+        self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]
     ) -> Float[Tensor, " n"]:
         ideal = self.ideal_points(states)
         return _distance(ideal, torch.zeros_like(ideal))
@@ -142,21 +137,18 @@ class FreePointModel(MappedModel, LinearInState):
         return self.config.latent + 1
 
     @override
-    def free_to_states(self, free: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
+    def free_to_states(self, free: Float[Tensor, "n s"]) -> Float[Tensor, "n s"]:
         return torch.cat([free[:, :-1], torch.ones_like(free[:, -1:])], 1)
 
     @override
-    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q state"]:
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q s"]:
         first, second = super().question_features(embeddings, questions).chunk(2, 1)
         apart = first - second
         return torch.cat([2 * apart, -(apart * (first + second)).sum(1, keepdim=True)], 1)
 
     @override
     def reward(
-        self,
-        prompts: Float[Tensor, "n prompt_dim"],
-        responses: Float[Tensor, "n response_dim"],
-        states: Float[Tensor, "n state"],
+        self, prompts: Float[Tensor, "n c"], responses: Float[Tensor, "n x"], states: Float[Tensor, "n s"]
     ) -> Float[Tensor, " n"]:
         place = self.map_responses(prompts, responses)
         return 2 * (place * states[:, :-1]).sum(1) - place.square().sum(1) * states[:, -1]
@@ -195,15 +187,8 @@ class PromptedIdealPointModel(PrototypeModel):
             return torch.ones((), device=self.log_scale.device)
         return self.log_scale.exp().clamp(max=MAX_SCALE)
 
-    def _unit_responses(self, f: Float[Tensor, "r latent"]) -> Float[Tensor, "r latent"]:
-        return functional.normalize(f, dim=-1) * self.scale if self.config.similarity == "cosine" else f
-
-    def _unit_prototypes(self, g: Float[Tensor, "K p latent"]) -> Float[Tensor, "K p latent"]:
-        each = self.config.similarity == "cosine" and self.config.normalise == "each"
-        return functional.normalize(g, dim=-1) if each else g
-
     @override
-    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q features"]:
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q f"]:
         """The K products of f(first) - f(second) with the g_k; where not linear, their Gram matrix too."""
         prompt_rows, prompt = distinct_rows(questions.prompt, len(embeddings.prompts))
         sides = torch.cat([questions.first, questions.second])
@@ -213,7 +198,9 @@ class PromptedIdealPointModel(PrototypeModel):
         with torch.autocast(f.device.type, enabled=False):
             if f.dtype == torch.bfloat16:
                 return self._half_features(g, f, prompt, response)
-            f, g = self._unit_responses(f), self._unit_prototypes(g)
+            if self.config.similarity == "cosine":
+                f = functional.normalize(f, dim=-1) * self.scale
+                g = functional.normalize(g, dim=-1) if self.linear else g
             first, second = response.chunk(2)
             apart = f.index_select(0, first) - f.index_select(0, second)
             products = (g.index_select(1, prompt) * apart).sum(-1).T
@@ -228,7 +215,7 @@ class PromptedIdealPointModel(PrototypeModel):
         f: Float[Tensor, "r latent"],
         prompt: Int[Tensor, " q"],
         response: Int[Tensor, " sides"],
-    ) -> Float[Tensor, "q features"]:
+    ) -> Float[Tensor, "q f"]:
         """The same from bfloat16 vectors without a float32 copy: lengths divide products, not vectors.
 
         Products are taken once for each distinct pair of prompt and response.
@@ -249,22 +236,20 @@ class PromptedIdealPointModel(PrototypeModel):
         return torch.cat([first - second, gram.index_select(0, prompt)], 1)
 
     @override
-    def margin(
-        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
-    ) -> Float[Tensor, " n"]:
+    def margin(self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
         along = (features[:, : self.config.K] * states).sum(1)
         # The floor makes a mix whose members cancel score 0 in place of NaN.
         return along if self.linear else along * _rsqrt(self._square_lengths(features, states), 1e-12)
 
     def _square_lengths(
-        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+        self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]
     ) -> Float[Tensor, " n"]:
         K = self.config.K
         return torch.einsum("nkl,nk,nl->n", features[:, K:].view(-1, K, K), states, states)
 
     @override
     def margins_at(
-        self, features: Float[Tensor, "q features"], states: Float[Tensor, "points K"]
+        self, features: Float[Tensor, "q f"], states: Float[Tensor, "points K"]
     ) -> Float[Tensor, "q points"]:
         K = self.config.K
         along = features[:, :K] @ states.T
@@ -275,29 +260,29 @@ class PromptedIdealPointModel(PrototypeModel):
 
     @override
     def reward(
-        self,
-        prompts: Float[Tensor, "n prompt_dim"],
-        responses: Float[Tensor, "n response_dim"],
-        states: Float[Tensor, "n K"],
+        self, prompts: Float[Tensor, "n c"], responses: Float[Tensor, "n x"], states: Float[Tensor, "n K"]
     ) -> Float[Tensor, " n"]:
         """Scaled cosine (or inner product) of response and ideal point; within +-scale."""
         row = torch.arange(len(prompts), device=prompts.device)
         return self.reward_embedded(self.embed_prompts(prompts), row, responses, states)
 
     @override
-    def embed_prompts(self, prompts: Float[Tensor, "p prompt_dim"]) -> Float[Tensor, "p K latent"]:
+    def embed_prompts(self, prompts: Float[Tensor, "p c"]) -> Float[Tensor, "p K latent"]:
         """The g_k of prompts."""
-        return self._unit_prototypes(self.g(as_float32(prompts))).transpose(0, 1)
+        g = self.g(prompts.float()).transpose(0, 1)
+        return functional.normalize(g, dim=-1) if self.config.similarity == "cosine" and self.linear else g
 
     @override
     def reward_embedded(
         self,
         embedded: Float[Tensor, "p K latent"],
         prompt: Int[Tensor, " n"],
-        responses: Float[Tensor, "n response_dim"],
+        responses: Float[Tensor, "n x"],
         states: Float[Tensor, "*n K"],
     ) -> Float[Tensor, " n"]:
-        f = self._unit_responses(self.f(as_float32(responses))[0])
+        f = self.f(responses.float())[0]
+        if self.config.similarity == "cosine":
+            f = functional.normalize(f, dim=-1) * self.scale
         if states.dim() == 1 and len(embedded) < len(prompt):  # one user: mix once for each distinct prompt
             ideal = torch.einsum("pkd,k->pd", embedded, states).index_select(0, prompt)
         else:
@@ -309,7 +294,7 @@ class PromptedIdealPointModel(PrototypeModel):
 
     @override
     def ideal_lengths(
-        self, features: Float[Tensor, "n features"], states: Float[Tensor, "n K"]
+        self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]
     ) -> Float[Tensor, " n"]:
         if self.linear:
             raise PalError(
@@ -339,3 +324,77 @@ class _Dots(torch.autograd.Function):
 
 def _rsqrt(square: Float[Tensor, "*n"], floor: float) -> Float[Tensor, "*n"]:
     return square.clamp_min(floor).rsqrt()
+
+
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+class StackedMLP(nn.Module):
+    """`stack` perceptrons of the same shape on the same input.
+
+    The first layers of all members, and their skips, are one matrix product: a small head spends its time in
+    calls, not in arithmetic.
+    """
+
+    def __init__(self, dim: int, stack: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.stack, self.latent, self.unit = stack, config.latent, config.normalise_inputs
+        width = config.hidden or config.latent
+        self.hidden = width if config.hidden_layers else 0
+        self.identity = bool(config.skip and self.hidden and dim == config.latent)
+        linear_skip = config.skip and self.hidden and not self.identity
+        self.skip_width = config.latent if linear_skip or not self.hidden else 0
+        self.first = nn.Linear(dim, stack * (self.hidden + self.skip_width), bias=config.bias)
+        widths = [width] * config.hidden_layers + [config.latent]
+        self.later = nn.ModuleList(BatchedLinear(stack, a, b, bias=config.bias) for a, b in pairwise(widths))
+        drop, activate = ByteDropout(config.dropout), ACTIVATIONS[config.activation]()
+        self.activation = nn.Sequential(*((drop, activate) if config.dropout_first else (activate, drop)))
+
+    def forward(self, x: Float[Tensor, "rows dim"]) -> Float[Tensor, "stack rows latent"]:
+        """Map each row by every member."""
+        if self.unit:
+            x = functional.normalize(x, dim=-1)
+        h, skip = self.first(x).split([self.stack * self.hidden, self.stack * self.skip_width], 1)
+        h = h.reshape(len(x), self.stack, self.hidden).transpose(0, 1)
+        for layer in self.later:
+            h = layer(self.activation(h))
+        if not self.skip_width:
+            return h + x if self.identity else h
+        skip = skip.reshape(len(x), self.stack, self.latent).transpose(0, 1)
+        return h + skip if self.hidden else skip
+
+
+class BatchedLinear(nn.Module):
+    """`stack` linear layers, each on its own input, initialised as `torch.nn.Linear` is."""
+
+    def __init__(self, stack: int, dim: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        bound = dim**-0.5
+        self.weight = nn.Parameter(torch.empty(stack, dim, out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(stack, 1, out).uniform_(-bound, bound)) if bias else None
+
+    @override
+    def forward(self, x: Float[Tensor, "stack rows dim"]) -> Float[Tensor, "stack rows out"]:
+        if self.bias is None:
+            return x @ self.weight
+        if x.dtype == torch.bfloat16 and len(self.weight) == 1:  # half the time of baddbmm
+            return functional.linear(x[0], self.weight[0].T, self.bias[0, 0])[None]
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class ByteDropout(nn.Dropout):
+    """Dropout that draws a byte for each element of a bfloat16 tensor; other tensors as `torch.nn.Dropout`.
+
+    torch draws a float for each element on one thread, a fifth of a wide layer's step. Here eight elements
+    share one random word, so the share dropped is a whole number of 256ths, by which the rest is scaled.
+    """
+
+    @override
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        if x.dtype != torch.bfloat16 or not self.training or not self.p:
+            return super().forward(x)
+        level = min(max(round(self.p * 256), 1), 255)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        # A mask of bfloat16 from the start: a product with booleans is not vectorised.
+        return x * torch.ge(drawn, level, out=torch.empty_like(x)).mul_(256 / (256 - level))

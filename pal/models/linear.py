@@ -11,13 +11,9 @@ may like one more than others do, and the loadings of factors, by which likings 
 as in collaborative filtering. Of an item that training did not know, its directions tell the loadings
 (`unknown_table`).
 
-Shapes used in this module:
-    n           responses
-    q           distinct questions
-    items       items with an effect of their own
-    dim         width of phi
-    directions  leading directions along which people may differ
-    state       directions, columns of the table of items, and the factor of the shared part
+Shapes, beside those of `pal.models.base`: items with an effect of their own, dim (width of phi), directions
+(those along which people may differ); s is directions, columns of the table of items, and the factor of the
+shared part.
 """
 
 import torch
@@ -29,14 +25,11 @@ from typing_extensions import override
 from pal.comparisons import Comparisons, Embeddings, Questions, distinct_rows
 from pal.config import HeadConfig
 from pal.errors import PalError
-from pal.models.base import LinearInState
-from pal.models.mlp import gather
+from pal.models.base import LinearInState, gather
 
 CROSSED = 32  # leading directions of prompts and of responses whose products are read
 KEYS = 4  # projections by which a known item is found again
-SAME = (
-    1e-4  # relative distance of two embeddings of one item, which differ with what they were encoded beside
-)
+SAME = 1e-4  # relative distance of two embeddings of one item, which differ with what they came beside
 MOST_ROWS = 20_000  # rows that principal directions are found from
 BLOCK = 8192
 
@@ -46,12 +39,8 @@ class LinearModel(LinearInState):
 
     phi is the response's embedding (`inputs='response'`), or that and the products of the leading directions
     of prompt and response (`inputs='products'`), which is what a taste that depends on the prompt needs.
-    Built empty; `from_comparisons` finds the directions, and `pal.fitting.mixed_effects` fits the rest.
-
-    Args:
-        config: `inputs`, `latent` (directions), `known_items` and `item_directions` are read.
-        prompt_dim: Width of the prompts' embeddings.
-        response_dim: Width of the responses' embeddings.
+    Built empty; `from_comparisons` finds the directions, and `pal.fitting.mixed_effects` fits the rest. Of
+    the config `inputs`, `latent` (directions), `known_items` and `item_directions` are read.
     """
 
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
@@ -98,24 +87,22 @@ class LinearModel(LinearInState):
     ) -> "LinearModel":
         """The model with its principal directions found, effects and coefficients zero.
 
-        Args:
-            config: `latent` is lowered to what the items allow, and `known_items` set.
-            embeddings: What the comparisons point into.
-            comparisons: Training comparisons; which items they name is read, not their answers.
+        `latent` is lowered to what the items allow, and `known_items` set. Which items the comparisons name
+        is read, not their answers.
         """
+
+        def few(rows: Int[Tensor, "rows ..."]) -> Int[Tensor, "some ..."]:
+            if len(rows) <= MOST_ROWS:
+                return rows
+            return rows[torch.linspace(0, len(rows) - 1, MOST_ROWS).long()]
+
         q = comparisons.questions[torch.unique(comparisons.question)]
         sides = torch.stack([torch.cat([q.prompt, q.prompt]), torch.cat([q.first, q.second])], 1)
         sides = torch.unique(sides, dim=0) if config.inputs == "products" else sides
         items = torch.unique(sides[:, 1])
-        if len(sides) > MOST_ROWS:
-            sides = sides[torch.linspace(0, len(sides) - 1, MOST_ROWS).long()]
-        dims = {
-            "prompt_dim": embeddings.prompts.shape[1],
-            "response_dim": embeddings.responses.shape[1],
-        }
-        few = items if len(items) <= MOST_ROWS else items[torch.linspace(0, len(items) - 1, MOST_ROWS).long()]
-        x = gather(embeddings.responses, few)
-        trial = cls(config.model_copy(update={"latent": 1, "known_items": 0, "item_directions": 0}), **dims)
+        sides, x = few(sides), gather(embeddings.responses, few(items))
+        empty = {"latent": 1, "known_items": 0, "item_directions": 0}
+        trial = cls(config.model_copy(update=empty), **embeddings.dims)
         trial.centre.copy_(x.mean(0))
         if trial.needs_prompts:
             prompts = torch.unique(sides[:, 0])
@@ -125,33 +112,31 @@ class LinearModel(LinearInState):
                 table = getattr(trial, f"{name}_directions")
                 found = _principal(rows, table.shape[1])
                 table[:, : found.shape[1]] = found / _length(rows @ found)
-            phi = trial._phi(
-                c,
-                gather(embeddings.responses, sides[:, 1]),
-                torch.searchsorted(prompts, sides[:, 0].contiguous()),
-            )
+            row = torch.searchsorted(prompts, sides[:, 0].contiguous())
+            phi = trial._phi(c, gather(embeddings.responses, sides[:, 1]), row)
         else:
             phi = x - trial.centre
         directions = _principal(phi - phi.mean(0), config.latent)
         directions = directions / _length((phi - phi.mean(0)) @ directions)
-        config = config.model_copy(update={"latent": directions.shape[1], "known_items": len(items)})
-        model = cls(config, **dims)
-        for name in ("centre", "prompt_centre", "prompt_directions", "response_directions"):
-            getattr(model, name).copy_(getattr(trial, name))
+        found = {"latent": directions.shape[1], "known_items": len(items)}
+        model = trial.reading_alike(config.model_copy(update=found))
         model.directions.copy_(directions)
-        generator = torch.Generator().manual_seed(0)
-        model.key_directions.copy_(
-            torch.randn(dims["response_dim"], KEYS, generator=generator) / _length(x - model.centre)
-        )
+        keys = torch.randn(x.shape[1], KEYS, generator=torch.Generator().manual_seed(0))
+        model.key_directions.copy_(keys / _length(x - model.centre))
         keys = model._keys(gather(embeddings.responses, items))
         model.item_keys.copy_(keys[torch.argsort(keys[:, 0])])
         return model
 
+    def reading_alike(self, config: HeadConfig) -> "LinearModel":
+        """A model of the same phi with other options, all else of it zero."""
+        dims = {"prompt_dim": len(self.prompt_directions), "response_dim": len(self.centre)}
+        model = LinearModel(config, **dims)
+        for name in ("centre", "prompt_centre", "prompt_directions", "response_directions"):
+            getattr(model, name).copy_(getattr(self, name))
+        return model
+
     def _phi(
-        self,
-        prompts: Float[Tensor, "p prompt_dim"],
-        responses: Float[Tensor, "n response_dim"],
-        prompt: Int[Tensor, " n"],
+        self, prompts: Float[Tensor, "p c"], responses: Float[Tensor, "n x"], prompt: Int[Tensor, " n"]
     ) -> Float[Tensor, "n dim"]:
         x = responses - self.centre
         if not self.needs_prompts:
@@ -160,10 +145,10 @@ class LinearModel(LinearInState):
         products = c[:, :, None] * (x @ self.response_directions)[:, None, :]
         return torch.cat([x, products.flatten(1)], 1)
 
-    def _keys(self, responses: Float[Tensor, "n response_dim"]) -> Float[Tensor, "n KEYS"]:
+    def _keys(self, responses: Float[Tensor, "n x"]) -> Float[Tensor, "n KEYS"]:
         return (responses - self.centre) @ self.key_directions
 
-    def known_item(self, responses: Float[Tensor, "n response_dim"]) -> Int[Tensor, " n"]:
+    def known_item(self, responses: Float[Tensor, "n x"]) -> Int[Tensor, " n"]:
         """Which of the items that training knew each response is, by its embedding; -1 where it is none."""
         if not len(self.item_keys):
             return torch.full((len(responses),), -1, device=responses.device)
@@ -184,11 +169,8 @@ class LinearModel(LinearInState):
         return torch.cat(known)[place].view(2, -1).T
 
     def read(
-        self,
-        prompts: Float[Tensor, "p prompt_dim"],
-        responses: Float[Tensor, "n response_dim"],
-        prompt: Int[Tensor, " n"],
-    ) -> Float[Tensor, "n state"]:
+        self, prompts: Float[Tensor, "p c"], responses: Float[Tensor, "n x"], prompt: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n s"]:
         """What a state is multiplied by: the response along each direction, and its shared reward."""
         phi = self._phi(prompts, responses, prompt)
         known = self.known_item(responses)
@@ -199,24 +181,22 @@ class LinearModel(LinearInState):
         return torch.cat([along, own, (phi @ self.coefficients + effect)[:, None]], 1)
 
     @override
-    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q state"]:
+    def question_features(self, embeddings: Embeddings, questions: Questions) -> Float[Tensor, "q s"]:
         first, second = self.sides(embeddings, questions)
         return first - second
 
     def sides(
         self, embeddings: Embeddings, questions: Questions
-    ) -> tuple[Float[Tensor, "q state"], Float[Tensor, "q state"]]:
+    ) -> tuple[Float[Tensor, "q s"], Float[Tensor, "q s"]]:
         """What `read` gives of the first and of the second response of each question."""
-        rows = torch.stack(
-            [torch.cat([questions.prompt] * 2), torch.cat([questions.first, questions.second])], 1
-        )
+        responses = torch.cat([questions.first, questions.second])
         if self.needs_prompts:
+            rows = torch.stack([questions.prompt.repeat(2), responses], 1)
             rows, place = torch.unique(rows, dim=0, return_inverse=True)
             prompt_rows, prompt = distinct_rows(rows[:, 0], len(embeddings.prompts))
-            prompts = gather(embeddings.prompts, prompt_rows)
-            responses = rows[:, 1]
+            prompts, responses = gather(embeddings.prompts, prompt_rows), rows[:, 1]
         else:
-            responses, place = distinct_rows(rows[:, 1], len(embeddings.responses))
+            responses, place = distinct_rows(responses, len(embeddings.responses))
             prompts, prompt = embeddings.responses[:0], torch.zeros_like(responses)
         blocks = [
             self.read(prompts, gather(embeddings.responses, responses[at]), prompt[at])
@@ -228,10 +208,7 @@ class LinearModel(LinearInState):
 
     @override
     def reward(
-        self,
-        prompts: Float[Tensor, "n prompt_dim"],
-        responses: Float[Tensor, "n response_dim"],
-        states: Float[Tensor, "n state"],
+        self, prompts: Float[Tensor, "n c"], responses: Float[Tensor, "n x"], states: Float[Tensor, "n s"]
     ) -> Float[Tensor, " n"]:
         row = torch.arange(len(responses), device=responses.device)
         return (self.read(prompts.float(), responses.float(), row) * states).sum(1)

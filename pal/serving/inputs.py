@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -44,7 +45,6 @@ Side = Literal["prompts", "responses"]
 PLURALS = {TEXT: "texts", IMAGE: "pictures"}
 TOKENS_PER_BATCH, IMAGES_PER_BATCH = 4096, 32
 FINITE_BLOCK = 8192  # embeddings that are checked at a time, so that nothing of the table's size is allocated
-ALL = slice(None)  # of the items of a list
 
 
 class Place(NamedTuple):
@@ -64,11 +64,6 @@ class Place(NamedTuple):
 Places: TypeAlias = Callable[[int], Place]
 
 
-def places_in(column: str, start: int = 0) -> Places:
-    """Names such as `responses[3]` for the items of one argument, numbered from `start`."""
-    return lambda row: Place(f"{column}[{start + row}]", column, start + row)
-
-
 @dataclass(frozen=True)
 class ItemEmbeddings:
     """Embeddings of a list of items; an item that repeats is stored once.
@@ -84,9 +79,9 @@ class ItemEmbeddings:
         """Each item's row of the table."""
         return torch.arange(len(self.table), device=self.table.device) if self.row is None else self.row
 
-    def tensor(self, items: slice = ALL) -> Float[Tensor, "n dim"]:
-        """One embedding per item, or for some of them, repeated where items repeat."""
-        return self.table[items if self.row is None else self.row[items].to(self.table.device)]
+    def tensor(self) -> Float[Tensor, "n dim"]:
+        """One embedding per item, repeated where items repeat."""
+        return self.table if self.row is None else self.table[self.row.to(self.table.device)]
 
     def distinct(self, items: slice) -> tuple[Float[Tensor, "distinct dim"], Int[Tensor, " n"]]:
         """Embeddings of some items that differ, and each item's row of them.
@@ -102,10 +97,6 @@ class ItemEmbeddings:
             new[1:] = (table[1:] - table[:-1]).abs_().amax(1) != 0  # takes half the time of comparing
             table = table[new]
         return table, new.long().cumsum(0) - 1
-
-    def repeated(self, n: int) -> "ItemEmbeddings":
-        """The only item n times."""
-        return ItemEmbeddings(self.table, torch.zeros(n, dtype=torch.long))
 
 
 class Preference(NamedTuple):
@@ -198,7 +189,7 @@ def concatenate(lists: Sequence[ItemList]) -> ItemList:
 def check_embeddings(table: Tensor, dim: int, places: Places) -> None:
     """Refuse a table of embeddings that is not finite floats of the model's width."""
     if table.dim() != 2 or table.shape[1] != dim:
-        got = f"a table of the shape {tuple(table.shape)}; use the encoder that the model was fitted with"
+        got = f"one of the shape {tuple(table.shape[1:])}; use the encoder that the model was fitted with"
         raise places(0).error(f"must be an embedding of {dim} numbers, got {got}")
     if not table.is_floating_point():
         raise places(0).error(f"must be an embedding of floats, got {table.dtype}; convert it")
@@ -339,47 +330,51 @@ class InputEncoder:
             for prompt, text in zip(prompts, texts, strict=True)
         ]
 
-    def encode(self, items: ItemList, side: Side, dim: int, places: Places | None = None) -> ItemEmbeddings:
+    def encode(
+        self, items: ItemList, side: Side, dim: int, places: Places | None = None, *, start: int = 0
+    ) -> ItemEmbeddings:
         """Embeddings of items, as `as_list` gives them; texts and pictures that repeat are encoded once.
 
-        Embeddings pass through, and must be `dim` wide. `places` names items in messages.
+        Embeddings pass through, and must be `dim` wide. `places` names items in messages; by default they are
+        numbered from `start`, as `responses[3]`.
         """
-        places = places or places_in(side)
+        places = places or (lambda row: Place(f"{side}[{start + row}]", side, start + row))
         if isinstance(items, Tensor):
-            expanded = len(items) > 1 and items.stride(0) == 0  # one embedding, which is stored once
-            table = items[:1] if expanded else items
+            repeats = len(items) > 1 and items.stride(0) == 0  # one embedding, which is stored once
+            table = items[:1] if repeats else items
             check_embeddings(table, dim, places)
-            return ItemEmbeddings(table).repeated(len(items)) if expanded else ItemEmbeddings(table)
+            return ItemEmbeddings(table, torch.zeros(len(items), dtype=torch.long) if repeats else None)
         if not items:
             return ItemEmbeddings(torch.zeros(0, dim))
         encoder, modalities, description = self.load(side)
         as_one_text = prompt_text if side == "prompts" else completion_text
-        number: dict[Any, int] = {}  # of each distinct item, by what makes it distinct
-        distinct, first_at, rows = [], [], []
-        by_kind: dict[str, list[int]] = {}
+        numbers: dict[Any, int] = {}  # of distinct items, by what makes them distinct
+        first_at, rows = [], []
+        by_kind: dict[str, dict[int, Any]] = {}  # distinct items by their numbers
         for at, item in enumerate(items):
             if isinstance(item, list | tuple):
                 item = as_one_text(item, places(at).name)
             # A PIL image in memory cannot be compared with others cheaply, so it only equals itself.
             key = item if isinstance(item, str | bytes | Path) else id(item)
-            if key not in number:
+            if key not in numbers:
                 if (kind := kind_of(item)) not in modalities:
                     reads = " and ".join(PLURALS[modality] for modality in modalities)
                     raise places(at).error(
                         f"must be one of the {reads} that {description['encoder']} reads, got one of the "
                         f"{PLURALS[kind]}; give what the model was fitted on"
                     )
-                by_kind.setdefault(kind, []).append(len(distinct))
-                number[key] = len(distinct)
-                distinct.append(item)
+                if kind == TEXT and (fault := complaint(item)):
+                    raise places(at).error(f"{fault}; leave it out, or give a text")
+                numbers[key] = len(numbers)
+                by_kind.setdefault(kind, {})[numbers[key]] = item
                 first_at.append(at)
-            rows.append(number[key])
-        table = torch.empty(len(distinct), description["dim"])
+            rows.append(numbers[key])
+        table = torch.empty(len(numbers), description["dim"])
         # Training read stored embeddings, which may have been rounded to float16.
         stored = description.get("dtype", "float32")
-        for kind, numbers in sorted(by_kind.items()):
-            batches = _encode_texts if kind == TEXT else _encode_pictures
-            for batch, vectors in batches(encoder, distinct, numbers, lambda row: places(first_at[row])):
+        for kind, of_kind in by_kind.items():
+            encode = _encode_texts if kind == TEXT else _encode_pictures
+            for batch, vectors in encode(encoder, of_kind, lambda row: places(first_at[row])):
                 table[torch.tensor(batch)] = torch.from_numpy(vectors.astype(stored).astype("float32"))
         check_embeddings(table, dim, lambda row: places(first_at[row]))
         return ItemEmbeddings(table, torch.tensor(rows))
@@ -427,26 +422,17 @@ class InputEncoder:
         return self._loaded.setdefault(side, LoadedEncoder(encoder, described.modalities, description))
 
 
-def _encode_texts(
-    encoder: Any, items: list[Any], rows: list[int], places: Places
-) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+def _encode_texts(encoder: Any, texts: dict[int, str], _: Places) -> Iterator[tuple[list[int], np.ndarray]]:
     """Batches of texts of like length under a token budget, as rows and vectors."""
-    for row in rows:
-        if fault := complaint(items[row]):
-            raise places(row).error(f"{fault}; leave it out, or give a text")
-    lengths = dict(zip(rows, encoder.lengths([items[row] for row in rows]), strict=True))
-    batch: list[int] = []
-    for row in sorted(rows, key=lengths.__getitem__):
-        if batch and lengths[row] * (len(batch) + 1) > TOKENS_PER_BATCH:
-            yield batch, encoder.encode([items[at] for at in batch])
-            batch = []
-        batch.append(row)
-    yield batch, encoder.encode([items[at] for at in batch])
+    lengths = dict(zip(texts, encoder.lengths(list(texts.values())), strict=True))
+    order = sorted(lengths, key=lengths.__getitem__)
+    for start, end in pairwise(encoders.batches(sorted(lengths.values()), TOKENS_PER_BATCH)):
+        yield order[start:end], encoder.encode([texts[row] for row in order[start:end]])
 
 
 def _encode_pictures(
-    encoder: Any, items: list[Any], rows: list[int], places: Places
-) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+    encoder: Any, pictures: dict[int, Any], places: Places
+) -> Iterator[tuple[list[int], np.ndarray]]:
     """Batches of pictures in order, decoded on threads ahead of the encoder, as rows and vectors."""
     from pal.encoders import images  # torchvision, which takes as long to import as torch
 
@@ -459,7 +445,8 @@ def _encode_pictures(
         return encoder.shrink(images.read(picture))
 
     workers = max(1, (os.cpu_count() or 1) - 1)
-    decoded = images.prefetch([items[row] for row in rows], pixels, workers, 2 * IMAGES_PER_BATCH)
+    decoded = images.prefetch(pictures.values(), pixels, workers, 2 * IMAGES_PER_BATCH)
+    rows = list(pictures)
     for start in range(0, len(rows), IMAGES_PER_BATCH):
         batch, stack = rows[start : start + IMAGES_PER_BATCH], []
         for row, (_, future) in zip(batch, decoded, strict=False):

@@ -43,10 +43,9 @@ from pal.serving.inputs import (
     as_row,
     concatenate,
     listed,
-    places_in,
 )
 from pal.serving.saved_model import EFFECTS, check_tensors, model_files, read_model, write_model
-from pal.users.population import Population, Posterior, adapt, fit_population
+from pal.users.population import Population, adapt, fit_population
 from pal.users.question_choice import (
     MOST_TOGETHER,
     RankedQuestion,
@@ -69,7 +68,7 @@ Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Seq
 RAW_AT_ONCE = 1 << 15
 # Comparisons of embeddings that are read together: so few that they stay in the processor's cache.
 EMBEDDINGS_AT_ONCE = 1 << 10
-BLOCK = 8192  # responses that are scored at a time: some megabytes, which stay in the cache as well
+BLOCK = 8192  # embeddings that are scored at a time: some megabytes, which stay in the cache as well
 
 
 class Ranked(NamedTuple):
@@ -158,9 +157,8 @@ class RewardModel:
         """
         states = fitted.states.cpu()
         population = fitted.population or fit_population(fit_config.population, states)
-        dims = {"prompt_dim": embeddings.prompts.shape[1], "response_dim": embeddings.responses.shape[1]}
-        head = deepcopy(fitted.head).cpu()
-        return cls(head, user_ids, states, population, fit_config, encoder, **dims, attributes=attributes)
+        options = {**embeddings.dims, "attributes": attributes}
+        return cls(deepcopy(fitted.head).cpu(), user_ids, states, population, fit_config, encoder, **options)
 
     @classmethod
     def load(
@@ -230,23 +228,20 @@ class RewardModel:
         n, device = len(items), head.device
         embedded_prompts, states = self.encode_prompts(prompts, n), self.states_of(user, n).to(device)
         rewards = torch.empty(n, device=device, dtype=torch.float32)
-        step = max(n, 1) if isinstance(items, Tensor) else RAW_AT_ONCE
-        with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
-            for first in range(0, n, step):
-                some = items[first : first + step]
-                embedded = self.encode_responses(some, places_in("responses", first))
-                for start in range(0, len(some), BLOCK):
-                    block = embedded.tensor(slice(start, start + BLOCK))
-                    rows = slice(first + start, first + start + len(block))
-                    distinct, row = embedded_prompts.distinct(rows)
-                    rewards[rows] = head.reward_embedded(
-                        head.embed_prompts(distinct.to(device, torch.float32)),
-                        row.to(device),
-                        block.to(device, torch.float32),
-                        states if states.dim() == 1 else states[rows],
-                    )
+        step = BLOCK if isinstance(items, Tensor) else RAW_AT_ONCE
+        for first in range(0, n, step):
+            rows = slice(first, first + step)
+            embedded = self.input_encoder.encode(items[rows], "responses", self.response_dim, start=first)
+            distinct, row = embedded_prompts.distinct(rows)
+            with torch.no_grad():  # not inference_mode: its tensors can never be used in a fit
+                rewards[rows] = head.reward_embedded(
+                    head.embed_prompts(distinct.to(device, torch.float32)),
+                    row.to(device),
+                    embedded.tensor().to(device, torch.float32),
+                    states if states.dim() == 1 else states[rows],
+                )
         for row in (~torch.isfinite(rewards)).nonzero()[:1, 0].tolist():
-            raise places_in("responses")(row).error(
+            raise Place(f"responses[{row}]", "responses", row).error(
                 f"must have a finite reward, got {float(rewards[row])}; its embedding, the prompt's or the "
                 "model's numbers are too large, so look at these"
             )
@@ -264,7 +259,7 @@ class RewardModel:
     ) -> Float[Tensor, "n states"]:
         """Reward each response for several users' states, with every item encoded once."""
         items = self.input_encoder.joined(prompts, as_list(responses))
-        table = self.encode_responses(items).tensor()
+        table = self.input_encoder.encode(items, "responses", self.response_dim).tensor()
         embedded_prompts = self.encode_prompts(prompts, len(items)).tensor()
         return torch.stack([self.score(embedded_prompts, table, user=state) for state in states], 1).cpu()
 
@@ -290,23 +285,20 @@ class RewardModel:
         rows: dict[int, list[int]] = {}
         for row, one in enumerate(each):
             rows.setdefault(id(one), []).append(row)
-        chance, loss = torch.empty(n), self.fit_config.loss
+        chance, loss, population = torch.empty(n), self.fit_config.loss, self.population
         with torch.no_grad():
             for its in rows.values():
-                belief = self._belief(each[its[0]])
+                one = Taste.empty(self) if each[its[0]] is None else each[its[0]]
+                if isinstance(one, Taste):
+                    belief = population.posterior(torch.tensor([one.evidence], dtype=torch.float64))
+                else:
+                    belief = population.at(self.state_of(one))
                 for some in torch.tensor(its).split(self.head.block_size):
                     features = self.head.question_features(embeddings, questions[some])
                     alone = torch.zeros_like(some)
-                    first = self.population.probability(self.head, features, alone, belief, loss)
+                    first = population.probability(self.head, features, alone, belief, loss)
                     chance[some] = first.float().cpu()
         return chance
-
-    def _belief(self, user: User) -> Posterior:
-        """What is known of one user, as a table of one."""
-        if user is None or isinstance(user, Taste):
-            evidence = (0.0,) * self.population.evidence_size if user is None else user.evidence
-            return self.population.posterior(torch.tensor([evidence], dtype=torch.float64))
-        return self.population.at(self.state_of(user))
 
     def adapt(self, comparisons: Answers, *, attributes: Attributes | None = None) -> Taste:
         """Locate someone by their comparisons; the model stays as it is.
@@ -462,14 +454,11 @@ class RewardModel:
         """Whether rewards depend on prompts: by the head, or as both are encoded as one text."""
         return self.head.needs_prompts or self.input_encoder.template is not None
 
-    def encode_responses(self, responses: ItemList, places: Places | None = None) -> ItemEmbeddings:
-        """Embeddings of responses; see `InputEncoder.encode`."""
-        return self.input_encoder.encode(responses, "responses", self.response_dim, places)
-
     def encode_prompts(self, prompts: Items | None, n: int, places: Places | None = None) -> ItemEmbeddings:
         """Embeddings of prompts, one for all responses or one for each; of width 0 where none are read."""
+        one_for_all = torch.zeros(n, dtype=torch.long)
         if not self.head.needs_prompts:
-            return ItemEmbeddings(torch.zeros(1, 0)).repeated(n)
+            return ItemEmbeddings(torch.zeros(1, 0), one_for_all)
         if prompts is None:
             raise PalError("prompts must be given, got None; this model's reward depends on the prompt")
         items = as_list(prompts)
@@ -477,7 +466,7 @@ class RewardModel:
             wanted = f"one for all responses, or one for each of the {n}"
             raise PalError(f"prompts must be {wanted}, got {len(items)}")
         embedded = self.input_encoder.encode(items, "prompts", self.prompt_dim, places)
-        return embedded.repeated(n) if len(items) == 1 else embedded
+        return ItemEmbeddings(embedded.table, one_for_all) if len(items) == 1 else embedded
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the model, by the name it has on disk."""
@@ -573,7 +562,9 @@ class RewardModel:
         if isinstance(both, list) and len(both) > 1:
             both = both * 2  # a prompt for each response
         responses = self.input_encoder.joined(both, responses)
-        embedded = self.encode_responses(responses, lambda row: place(sides[row >= n], row % max(n, 1)))
+        embedded = self.input_encoder.encode(
+            responses, "responses", self.response_dim, lambda row: place(sides[row >= n], row % max(n, 1))
+        )
         embedded_prompts = self.encode_prompts(prompts, n, lambda row: place("prompt", row))
         first, second = embedded.rows[:n], embedded.rows[n:]
         # The same item, or the same embedding.

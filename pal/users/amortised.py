@@ -65,10 +65,7 @@ class Amortised(NormalPopulation):
         return len(self.reads) + 1
 
     def read(
-        self,
-        turned: Float[Tensor, "n state"],
-        label: Float[Tensor, " n"] | None,
-        weight: Float[Tensor, " n"],
+        self, turned: Float[Tensor, "n state"], label: Float[Tensor, " n"] | None, weight: Float[Tensor, " n"]
     ) -> Float[Tensor, "n evidence"]:
         """What the network reads of answers, whose features are turned to the chosen response."""
 
@@ -82,11 +79,7 @@ class Amortised(NormalPopulation):
 
     @override
     def evidence(
-        self,
-        model: PreferenceModel,
-        embeddings: Embeddings,
-        comparisons: Comparisons,
-        loss: str = "logistic",
+        self, model: PreferenceModel, embeddings: Embeddings, comparisons: Comparisons, loss: str = "logistic"
     ) -> Float[Tensor, "n evidence"]:
         blocks = [torch.zeros(0, self.evidence_size)]
         for block, features, row in feature_blocks(model, embeddings, comparisons):

@@ -232,11 +232,7 @@ class Gaussian(NormalPopulation):
 
     @override
     def evidence(
-        self,
-        model: PreferenceModel,
-        embeddings: Embeddings,
-        comparisons: Comparisons,
-        loss: str = "logistic",
+        self, model: PreferenceModel, embeddings: Embeddings, comparisons: Comparisons, loss: str = "logistic"
     ) -> Float[Tensor, "n read"]:
         """Features of each comparison, its two items, its label and weight; `total` combines them."""
         q = comparisons.questions

@@ -99,11 +99,7 @@ class Points(Population):
 
     @override
     def evidence(
-        self,
-        model: PreferenceModel,
-        embeddings: Embeddings,
-        comparisons: Comparisons,
-        loss: str = "logistic",
+        self, model: PreferenceModel, embeddings: Embeddings, comparisons: Comparisons, loss: str = "logistic"
     ) -> Float[Tensor, "n points"]:
         """Log-likelihood of each comparison at each point."""
         return log_likelihoods(model, self.points, embeddings, comparisons, loss)

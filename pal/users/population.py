@@ -117,11 +117,7 @@ class Population(ABC):
 
     @abstractmethod
     def evidence(
-        self,
-        model: PreferenceModel,
-        embeddings: Embeddings,
-        comparisons: Comparisons,
-        loss: str = "logistic",
+        self, model: PreferenceModel, embeddings: Embeddings, comparisons: Comparisons, loss: str = "logistic"
     ) -> Float[Tensor, "n read"]:
         """What each comparison says about its user's state, in numbers that `total` combines.
 

@@ -5,16 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
+import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from pal.config import Config, member_of
 
-if TYPE_CHECKING:
-    from polars import DataFrame, Expr
+if TYPE_CHECKING:  # the datasets' modules name these types by this module's name
     from torch import Tensor
 
     from pal.comparisons import Comparisons
-    from pipeline.params import Params
+    from pipeline.params import Params as AllParams
+    from pipeline.study import Study as Study
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=2**31)]
@@ -71,10 +72,10 @@ class Source:
 class Kept:
     """A source's rows that count, and how many of the others were dropped, by reason."""
 
-    rows: "DataFrame"
+    rows: pl.DataFrame
     dropped: dict[str, int] = field(default_factory=dict)
 
-    def keep(self, condition: "Expr", reason: str) -> None:
+    def keep(self, condition: pl.Expr, reason: str) -> None:
         """Leave out the rows where the condition is false or null, and count them under the reason."""
         kept = self.rows.filter(condition)
         self.dropped[reason] = self.dropped.get(reason, 0) + len(self.rows) - len(kept)
@@ -119,14 +120,10 @@ Encoder = Annotated[
 
 
 class DatasetParams(Config):
-    """A dataset's section of params.yaml; its module narrows `source` and `prepare`, and may add keys.
-
-    Where parameters say how many users are seen, and from how many comparisons of an unseen one shots are
-    drawn, `prepare` has `seen_users` and `adapt_pairs`.
-    """
+    """A dataset's section of params.yaml; its module narrows `source` and `prepare`, and may add keys."""
 
     source: Text
-    prepare: Config
+    prepare: Config  # with `seen_users` and `adapt_pairs` where parameters say how many there are
     split: Literal["as_prepared"] = "as_prepared"
     encoder: Encoder
     # What is fitted: a name of METHODS in pal/methods, or None for what preset, head and train say.
@@ -145,8 +142,8 @@ class DatasetParams(Config):
 class Dataset(Protocol):
     """What a dataset's module offers.
 
-    Where it is known how answers were made, the module also has `bound(data, params)`, which takes the study
-    and all parameters, and returns a `Truth`, or None where that is not stored.
+    Where it is known how answers were made, it also has `bound(data, params)`, of the study and all
+    parameters, which gives a `Truth`, or None where that is not stored.
     """
 
     Params: type[DatasetParams]  # its section of params.yaml
@@ -154,10 +151,10 @@ class Dataset(Protocol):
     ABOUT: str  # what it is, in a sentence of the report
     ITEMS_APART: bool  # whether pairs on items that training knows and on new ones are never added up
 
-    def find(self, params: "Params") -> Source:
+    def find(self, params: "AllParams") -> Source:
         """Say which files the source names now, for check's fingerprint and for download."""
 
-    def prepare(self, params: "Params", files: dict[str, Path], out: Path) -> dict[str, int]:
+    def prepare(self, params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
         """Write items and pairs (and the truth, where it is known) into the empty folder `out`.
 
         `files` are the raw files' paths in the store by name; the last part of such a path is the file's

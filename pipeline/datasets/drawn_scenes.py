@@ -81,10 +81,7 @@ class Scene(NamedTuple):
 
 
 def draw(scene: Scene, seed: str, defect: str | None = None) -> Image.Image:
-    """Draw a scene: 128 x 128 pixels, RGB, the same for the same arguments.
-
-    The seed decides place, size and light. `defect`, of `DEFECTS`, is what is wrong with the picture.
-    """
+    """Draw a scene from a seed, with one of `DEFECTS` or none: 128 x 128 pixels, RGB."""
     random = Random(seed)  # noqa: S311 - no secret
     picture = Image.new("RGB", (DRAWN, DRAWN))
     pen = ImageDraw.Draw(picture)

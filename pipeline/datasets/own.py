@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -48,12 +48,9 @@ from pal.logs.answers import (
 from pal.logs.read import HUB, Files, find_files, find_preset, hub_parts
 from pal.logs.shapes import Log, read_log
 from pipeline import PipelineError
-from pipeline.datasets.base import DatasetParams, EncoderByModality, Remote, Source, Text
+from pipeline.datasets import base
 from pipeline.paths import ATTRIBUTES, PARAMS, project_root
 from pipeline.storage.tables import ITEMS, PAIRS, write_table
-
-if TYPE_CHECKING:
-    from pipeline.params import Params as AllParams
 
 TITLE = "Your own comparisons"
 ABOUT = "Comparisons that you supplied: which of two responses a user preferred."
@@ -76,19 +73,19 @@ class Prepare(Config):
 
     columns: dict[str, str] | None
     values: dict[str | int | float, str] | None
-    attributes: list[Text] = Field(default_factory=list)
+    attributes: list[base.Text] = Field(default_factory=list)
     user_ids: Literal["as_given", "normalised"]
     ties: Literal["drop", "keep"]
     prompts: Modality | None
     responses: Modality | None
-    item: Annotated[Text, AfterValidator(_is_item)]
+    item: Annotated[base.Text, AfterValidator(_is_item)]
 
 
-class Params(DatasetParams):
+class Params(base.DatasetParams):
     """The section own of params.yaml."""
 
-    source: Text | None
-    vectors: Text | None
+    source: base.Text | None
+    vectors: base.Text | None
     prepare: Prepare
     split: Shares
 
@@ -104,7 +101,7 @@ def named(name: str) -> Any:
     return SimpleNamespace(Params=Params, TITLE=f"{TITLE}: {name}", ABOUT=ABOUT, ITEMS_APART=True, **calls)
 
 
-def find(params: "AllParams", name: str = "own") -> Source:
+def find(params: "base.AllParams", name: str = "own") -> base.Source:
     """The user's files: those of the log, and the pictures or the vectors that it names."""
     own = params[name]
     if own.source is None:
@@ -115,8 +112,8 @@ def find(params: "AllParams", name: str = "own") -> Source:
     about, (_, place) = f"{name}: {own.source}", find_preset(own.source)
     if place.startswith(HUB):
         repo, revision, below = hub_parts(place)
-        remote = Remote(repo, revision, [f"{below}/"])
-        return Source(about, remotes=[remote], make=partial(_write_pictures, own, name))
+        remote = base.Remote(repo, revision, [f"{below}/"])
+        return base.Source(about, remotes=[remote], make=partial(_write_pictures, own, name))
     vectors: dict[str, Path] = {}
     if own.vectors and {own.prepare.prompts, own.prepare.responses} & {"vector", None}:
         vectors = find_vectors(project_root() / Path(own.vectors).expanduser())
@@ -128,10 +125,10 @@ def find(params: "AllParams", name: str = "own") -> Source:
             pictures |= find_pictures(log, list(sides))
     make = partial(_write_pictures, own, name) if pl.Binary in log.pairs.dtypes else None
     check = partial(_check, log, vectors, pictures, params, name)
-    return Source(about, files.paths, {**pictures, **vectors}, make=make, check=check)
+    return base.Source(about, files.paths, {**pictures, **vectors}, make=make, check=check)
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path, name: str = "own") -> dict[str, int]:
+def prepare(params: "base.AllParams", files: dict[str, Path], out: Path, name: str = "own") -> dict[str, int]:
     """Read all files, and write items, pairs and the rows that were left out."""
     own = params[name]
     pictures = {file: path for file, path in files.items() if file.lower().endswith(IMAGE_SUFFIXES)}
@@ -196,10 +193,7 @@ def _tables(files: dict[str, Path]) -> Files:
 
 
 def write_tables(answers: Answers, folder: Path) -> None:
-    """Write answers as the tables of items and pairs.
-
-    A user is unseen exactly if one of its rows is an adapt row; without a split the stage split decides.
-    """
+    """Write items and pairs; a user with an adapt row is unseen, without a split the stage split decides."""
     write_table(folder / ITEMS, _item_blocks(answers))
     unseen = (pl.col("split") == "adapt").any().over("user_id")
     users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
@@ -242,7 +236,7 @@ def _item_blocks(answers: Answers) -> Iterator[pa.Table]:
 
 
 def _check(
-    log: Log, vectors: dict[str, Path], pictures: dict[str, Path], params: "AllParams", name: str
+    log: Log, vectors: dict[str, Path], pictures: dict[str, Path], params: "base.AllParams", name: str
 ) -> list[str]:
     """Hold the log to what later stages need of it; sentences on what people should know of it."""
     own = params[name]
@@ -258,7 +252,7 @@ def _check(
         log.refuse("timestamp", empty, f"is empty or no time, which {name}.split.by: time does not allow")
     for half, modality in answers.modality.items():
         encoder = own.encoder
-        if isinstance(encoder, EncoderByModality):
+        if isinstance(encoder, base.EncoderByModality):
             encoder = getattr(encoder, modality or "", "none")
         reads = encoders.modalities(encoder)
         if modality not in (None, "vector") and reads and modality not in reads:
@@ -275,7 +269,7 @@ def _check(
     return [*(said for said in log.said if said.startswith("warning:")), *_check_model(answers, params, name)]
 
 
-def _check_model(answers: Answers, params: "AllParams", name: str) -> list[str]:
+def _check_model(answers: Answers, params: "base.AllParams", name: str) -> list[str]:
     """Hold the model to the data's prompts and users, and say what was decided by the data."""
     own = params[name]
     rows, shares, said = answers.pairs, own.split, []

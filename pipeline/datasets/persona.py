@@ -8,7 +8,7 @@ that training knows through other people (D25).
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,24 +17,8 @@ from pydantic import BaseModel, Field, ValidationError
 from pal.config import Config, Number, explain
 from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import (
-    AtLeastOne,
-    Count,
-    DatasetParams,
-    Differing,
-    HubFiles,
-    Remote,
-    Source,
-    Truth,
-)
+from pipeline.datasets import base
 from pipeline.storage import raw_files, tables
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pal.comparisons import Comparisons
-    from pipeline.params import Params as AllParams
-    from pipeline.study import Study
 
 TITLE = "Persona"
 ABOUT = (
@@ -57,14 +41,14 @@ PUBLISHED_SHA256 = {
 class Prepare(Config):
     """Which personas there are, and who is asked how much."""
 
-    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1), Differing]
-    users_per_group: AtLeastOne
-    unseen_users_per_group: AtLeastOne
-    train_pairs: AtLeastOne
-    adapt_pairs: AtLeastOne
-    val_pairs: Count
-    test_pairs: AtLeastOne
-    new_test_pairs: AtLeastOne
+    personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1), base.Differing]
+    users_per_group: base.AtLeastOne
+    unseen_users_per_group: base.AtLeastOne
+    train_pairs: base.AtLeastOne
+    adapt_pairs: base.AtLeastOne
+    val_pairs: base.Count
+    test_pairs: base.AtLeastOne
+    new_test_pairs: base.AtLeastOne
     new_statements: Annotated[Number, Field(gt=0, lt=1)]
 
     @property
@@ -73,10 +57,10 @@ class Prepare(Config):
         return len(self.personas) * self.users_per_group
 
 
-class Params(DatasetParams):
+class Params(base.DatasetParams):
     """The section persona of params.yaml."""
 
-    hub: HubFiles
+    hub: base.HubFiles
     prepare: Prepare
 
 
@@ -94,14 +78,14 @@ class Statement(BaseModel):
         return self.answer_matching_behavior == " Yes"
 
 
-def find(params: "AllParams") -> Source:
+def find(params: "base.AllParams") -> base.Source:
     """The sample's files, a folder's, or what to fetch from the hub."""
     names = [f"interest-in-{persona}.jsonl" for persona in params.persona.prepare.personas]
     source, hub = params.persona.source, params.persona.hub
     if source == "hub":
         published = {name: PUBLISHED_SHA256[name] for name in names if name in PUBLISHED_SHA256}
-        remote = Remote(hub.repo, hub.revision, [f"persona/{name}" for name in names], published)
-        return Source(f"hub: {hub.repo} at {hub.revision}", remotes=[remote])
+        remote = base.Remote(hub.repo, hub.revision, [f"persona/{name}" for name in names], published)
+        return base.Source(f"hub: {hub.repo} at {hub.revision}", remotes=[remote])
     folder, words = paths.SAMPLES / "persona", "sample: statements that come with this project"
     if source != "sample":
         folder, words = paths.project_root() / Path(source).expanduser(), f"folder: {source}"
@@ -117,7 +101,7 @@ def find(params: "AllParams") -> Source:
             f"persona.prepare.personas in {paths.PARAMS} must name personas of persona.source {source!r}, "
             f"got one without a file {name}; there are: {', '.join(there) or 'none'}"
         )
-    return Source(words, files, check=lambda: read_all(files) and None)
+    return base.Source(words, files, check=lambda: read_all(files) and None)
 
 
 def read_all(files: dict[str, Path]) -> list[Statement]:
@@ -139,7 +123,7 @@ def read(name: str, path: Path) -> list[Statement]:
     return statements
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw who is asked what, and answer as each person's persona would."""
     options = params.persona.prepare
     statements = read_all(files)
@@ -174,10 +158,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 def divide(
     rng: np.random.Generator, statements: list[Statement], options: Prepare
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the statements that training may use, and of those kept out of it.
-
-    Statements that differ in case alone stay on one side: the encoder reads them alike.
-    """
+    """Rows of the statements that training may use, and of those kept out; case does not tell them apart."""
     folded = np.array([s.statement.casefold().strip() for s in statements])
     distinct, home = np.unique(folded, return_inverse=True)
     n_new = round(options.new_statements * len(distinct))
@@ -242,7 +223,7 @@ def pair_blocks(
             start += questions.size
 
 
-def known_answers(data: "Study", statements: list[Statement], options: Prepare) -> "Tensor":
+def known_answers(data: "base.Study", statements: list[Statement], options: Prepare) -> "base.Tensor":
     """(personas, prompts): whether a user of each persona says yes to each item of the prompts' table."""
     import torch
 
@@ -254,18 +235,18 @@ def known_answers(data: "Study", statements: list[Statement], options: Prepare) 
     return table
 
 
-def is_yes(data: "Study", pairs: "Comparisons") -> "Tensor":
+def is_yes(data: "base.Study", pairs: "base.Comparisons") -> "base.Tensor":
     """(n,): which comparisons were answered yes."""
     first = pairs.questions.first[pairs.question]
     return (first == data.response_ids.index(tables.text_id("Yes"))) == (pairs.sign > 0)
 
 
-def agrees(data: "Study", says_yes: "Tensor", pairs: "Comparisons") -> "Tensor":
+def agrees(data: "base.Study", says_yes: "base.Tensor", pairs: "base.Comparisons") -> "base.Tensor":
     """(n, personas): whether a user of each persona would answer each comparison as it was answered."""
     return says_yes.T[pairs.questions.prompt[pairs.question]] == is_yes(data, pairs)[:, None]
 
 
-def bound(data: "Study", params: "AllParams") -> Truth | None:
+def bound(data: "base.Study", params: "base.AllParams") -> base.Truth | None:
     """What each persona answers; None where the files are not stored any more."""
     if data.groups is None:
         return None
@@ -275,4 +256,4 @@ def bound(data: "Study", params: "AllParams") -> Truth | None:
         print(f"evaluate@persona: without the bound of a learner who knows the personas: {error}")
         return None
     says_yes = known_answers(data, read_all(files), params.persona.prepare)
-    return Truth(lambda pairs: agrees(data, says_yes, pairs))
+    return base.Truth(lambda pairs: agrees(data, says_yes, pairs))

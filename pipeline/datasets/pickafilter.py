@@ -6,7 +6,7 @@ property of an item, applied when its pixels are decoded; no pixel is stored twi
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -15,11 +15,7 @@ from pydantic import Field
 from pal.config import Config, Number
 from pal.files import write_json
 from pipeline import PipelineError
-from pipeline.datasets import drawn_scenes, pickapic
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source
-
-if TYPE_CHECKING:
-    from pipeline.params import Params as AllParams
+from pipeline.datasets import base, drawn_scenes, pickapic
 
 TITLE = "Pick-a-Filter"
 ABOUT = (
@@ -57,28 +53,28 @@ class Recolour(Config):
 class Prepare(Config):
     """Who takes part in Pick-a-Filter, and who of them is seen (PAL, appendix D)."""
 
-    min_labels: Count
-    seen_users_per_group: AtLeastOne
+    min_labels: base.Count
+    seen_users_per_group: base.AtLeastOne
     recolour: Recolour
 
 
-class Params(DatasetParams):
+class Params(base.DatasetParams):
     """The section pickafilter of params.yaml."""
 
     prepare: Prepare
 
 
-def find(params: "AllParams") -> Source:
+def find(params: "base.AllParams") -> base.Source:
     """The drawn sample, or whatever pickapic_v1.source names, or links to the files in a folder."""
     source = params.pickafilter.source
     if source == "sample":
-        return Source(SAMPLE, make=lambda folder, _: drawn_scenes.write(folder))
+        return base.Source(SAMPLE, make=lambda folder, _: drawn_scenes.write(folder))
     if source == "pickapic_v1":
         return pickapic.find(params)
     return pickapic.source_of(source, "pickafilter.source", None, "Pick-a-Pic's format,")
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and table3.json: how many pairs there are, in the shape of the paper's table."""
     options = params.pickafilter.prepare
     kept, images = pickapic.load(files, ties="drop")
@@ -105,11 +101,10 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 
 
 def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
-    """Put users into two groups with like totals, and call the busiest of each seen.
+    """Put users into two groups with like totals, and call the busiest of each seen: user_id, group, users.
 
-    Users come in the order of their labels, most first. Of each four the outer two go to one group and the
-    inner two to the other, and a coin says which: random, and yet the totals match as published (D19).
-    Returns user_id, group and users.
+    By labels, most first, of each four users the outer two go to one group and the inner two to the other,
+    and a coin says which: random, and yet the totals match as published (D19).
     """
     ordered = people.sort(["labels", "user_id"], descending=[True, False])
     coins = np.random.default_rng(seed).integers(2, size=len(ordered) // 4 + 1)
@@ -130,11 +125,10 @@ def assign(people: pl.DataFrame, options: Prepare, seed: int) -> pl.DataFrame:
 
 
 def put_filters(rows: pl.DataFrame, options: Recolour, seed: int) -> pl.DataFrame:
-    """Choose a share beta of each user's pairs; one half get a filter on the winner, the other on the loser.
+    """Filter a share beta of each user's pairs, one half on the winner, the other on the loser, by the seed.
 
-    The share is rounded to whole pairs, and a coin decides whom an odd one is for. What is chosen depends on
-    the seed, the user and the user's pairs alone. A winner gets its group's colour, a loser the other. Adds
-    `filtered` (winner, loser or null), `filter_0` and `filter_1`.
+    The share is rounded to whole pairs, and a coin decides whom an odd one is for. A winner gets its group's
+    colour, a loser the other. Adds `filtered` (winner, loser or null), `filter_0` and `filter_1`.
     """
     words = np.full(len(rows), None, dtype=object)
     for (user,), of_user in rows.select("user_id").with_row_index("row").group_by(["user_id"]):
@@ -156,10 +150,7 @@ def put_filters(rows: pl.DataFrame, options: Recolour, seed: int) -> pl.DataFram
 
 
 def table3(rows: pl.DataFrame, published: dict[str, dict[str, tuple[int, ...]]]) -> list[dict[str, Any]]:
-    """The split in the shape of the paper's Table 3, with its numbers beside ours where they are given.
-
-    A row for each group's seen and unseen users and both: train (of unseen users: adapt), val and test pairs.
-    """
+    """Numbers of train (or adapt), val and test pairs as in the paper's Table 3, beside its own if given."""
     places = rows.group_by("group", "users", "split").len().iter_rows()
     counts = {tuple(place): count for *place, count in places}
     table = []

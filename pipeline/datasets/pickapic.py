@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -23,11 +23,8 @@ from pal.config import Config, Share
 from pal.files import write_json
 from pal.logs.tables import readable
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import DatasetParams, HubFiles, Kept, Remote, Source
+from pipeline.datasets import base
 from pipeline.storage import tables
-
-if TYPE_CHECKING:
-    from pipeline.params import Params as AllParams
 
 TITLE = "Pick-a-Pic, version 1"
 ABOUT = "Pick-a-Pic, version 1: people asked for a picture in words, and said which of two they preferred."
@@ -63,21 +60,21 @@ class Prepare(Config):
     unseen_users: Share
 
 
-class Params(DatasetParams):
+class Params(base.DatasetParams):
     """The section pickapic_v1 of params.yaml; `tables` are the same files without pixels."""
 
-    hub: HubFiles
-    tables: HubFiles
+    hub: base.HubFiles
+    tables: base.HubFiles
     prepare: Prepare
 
 
-def find(params: "AllParams") -> Source:
+def find(params: "base.AllParams") -> base.Source:
     """The hub's files, or links to those in the folder."""
     remote = from_hub(params.pickapic_v1.hub)
     return source_of(params.pickapic_v1.source, "pickapic_v1.source", remote, "Pick-a-Pic v1")
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and the row counts beside the published ones."""
     options = params.pickapic_v1.prepare
     kept, images = load(files, ties=options.ties)
@@ -133,7 +130,7 @@ def check(files: dict[str, Path], *, pixels: bool) -> None:
 def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
     """Read all rows of the files, narrow columns alone, in the order in which pictures first occur.
 
-    Of each row its split, file (sha256), row_group and row (within it), and COLUMNS; label 1: picture 0 wins.
+    Of each row its split, file (sha256), row_group, row within it, and COLUMNS; label 1: picture 0 wins.
     """
     ordered = {name: files[name] for name in sorted(files, key=in_order)}
     blocks = []
@@ -172,18 +169,15 @@ def count(files: dict[str, Path], unit: str = "num_rows") -> int:
     return total
 
 
-def from_hub(hub: HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> Remote:
+def from_hub(hub: base.HubFiles, splits: tuple[str, ...] = HUB_FILES, prefix: str = "") -> base.Remote:
     """The files of these splits in a repository on the hub."""
-    return Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
+    return base.Remote(hub.repo, hub.revision, [f"data/{split}-*.parquet" for split in splits], prefix=prefix)
 
 
 def from_folder(
     source: str, what: str, splits: tuple[str, ...] = SPLITS, prefix: str = ""
 ) -> dict[str, Path]:
-    """The files of these splits in a folder, or in the `data` in it, by name, with `prefix` before each.
-
-    `source` is the folder as the parameter `what` has it.
-    """
+    """The files of these splits in a folder, or in its `data`, by name; `what` is the folder's parameter."""
     folder = paths.project_root() / Path(source).expanduser()
     if not folder.is_dir():
         must = f"{what} must be an existing folder of Pick-a-Pic's Parquet files"
@@ -204,31 +198,29 @@ def from_folder(
     return {f"{prefix}{name}": files[name] for name in sorted(files, key=in_order)}
 
 
-def source_of(source: str, what: str, remote: Remote | None, about: str) -> Source:
+def source_of(source: str, what: str, remote: base.Remote | None, about: str) -> base.Source:
     """What a source of Pick-a-Pic names now: the `hub`, or a FOLDER whose footers are checked at once."""
     if source == "hub" and remote is not None:
-        return Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
+        return base.Source(f"{about} from the hub: {remote.repo} at {remote.revision}", remotes=[remote])
     links = from_folder(source, what)
-    return Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))
+    return base.Source(f"{about} from {source}", links=links, check=partial(check, links, pixels=True))
 
 
-def load(files: dict[str, Path], *, ties: str) -> tuple[Kept, pl.DataFrame]:
+def load(files: dict[str, Path], *, ties: str) -> tuple[base.Kept, pl.DataFrame]:
     """Read files, and leave out what is no comparison.
 
-    Left out are the rows of validation_unique, which repeat some of validation; rows that lack a prompt, a
-    picture or a user; rows of one picture against itself; outside of train, as PickScore does, rows marked
-    as without a label, and anywhere those that have none; and ties, unless they are kept.
+    That are the rows of validation_unique, which repeat some of validation; rows that lack a prompt, a
+    picture or a user, or show one picture twice; outside of train, as PickScore does, rows marked as without
+    a label, and anywhere those that have none; and ties, unless they are kept.
 
-    Returns:
-        The comparisons as `read` gives them, with `label` 1, 0.5 or 0; and where each picture's bytes first
-        occur: uid, file, row_group, row, column.
+    Returns the comparisons as `read` does, and of each picture uid and the place where it first occurs.
     """
     unread = {name: path for name, path in files.items() if split_of(name) == LEFT_OUT}
     rows = read({name: files[name] for name in files.keys() - unread.keys()})
     images = first_places(rows)
     check(unread, pixels=True)
     no_filter = pl.lit(None, pl.String)
-    kept = Kept(rows.with_columns(filter_0=no_filter, filter_1=no_filter), {LEFT_OUT: count(unread)})
+    kept = base.Kept(rows.with_columns(filter_0=no_filter, filter_1=no_filter), {LEFT_OUT: count(unread)})
     filled = pl.col("prompt", "uid_0", "uid_1").fill_null("").str.strip_chars() != ""
     kept.keep(pl.all_horizontal(pl.col("user_id").is_not_null(), filled), "incomplete")
     empty = pl.col("label").is_null() | pl.col("label").is_nan()
@@ -257,11 +249,10 @@ def first_places(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def place(rows: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
-    """Say of each row whether its user is seen, and where it belongs.
+    """Say of each row whether its user is seen, as users with train rows are, and where it belongs.
 
-    Seen are users with train rows. A share of those with train and test rows is kept unseen, to be located
-    from their train rows (D21); users with test rows alone are unseen too, and there is nothing to locate
-    them from.
+    A share of those with train and test rows is kept unseen, to be located from their train rows (D21);
+    users with test rows alone are unseen too, and there is nothing to locate them from.
     """
     users = {split: set(rows.filter(pl.col("split") == split)["user_id"]) for split in ("train", "test")}
     both = np.random.default_rng(seed).permutation(sorted(users["train"] & users["test"]))
@@ -282,10 +273,10 @@ def place(rows: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
 
 
 def write(rows: pl.DataFrame, images: pl.DataFrame, out: Path) -> dict[str, int]:
-    """Write the items that rows name, and the pairs, in the order of the rows.
+    """Write items and pairs in the order of the rows; how many prompts, pictures and users there are.
 
     `rows` have users, split, the filters that pictures get, and where they apply test and group; `images` say
-    where pictures lie. Returns how many prompts, pictures and users there are.
+    where pictures lie.
     """
     shown = [rows.select(uid=f"uid_{side}", filter=f"filter_{side}") for side in (0, 1)]
     images = images.join(pl.concat(shown).unique(), on="uid").with_columns(pl.col("file").cast(pl.String))

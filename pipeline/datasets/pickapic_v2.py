@@ -7,15 +7,11 @@ the same two pictures.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import polars as pl
 
-from pipeline.datasets import pickapic
-from pipeline.datasets.base import DatasetParams, HubFiles, Source
-
-if TYPE_CHECKING:
-    from pipeline.params import Params as AllParams
+from pipeline.datasets import base, pickapic
 
 TITLE = "Pick-a-Pic, version 2"
 ABOUT = (
@@ -34,14 +30,14 @@ class Prepare(pickapic.Prepare):
     leakage: Literal["derive", "skip"]
 
 
-class Params(DatasetParams):
+class Params(base.DatasetParams):
     """The section pickapic_v2 of params.yaml."""
 
-    hub: HubFiles
+    hub: base.HubFiles
     prepare: Prepare
 
 
-def find(params: "AllParams") -> Source:
+def find(params: "base.AllParams") -> base.Source:
     """The hub's files, or links to those in the folder; with them v1's tables, where they are needed."""
     remote = pickapic.from_hub(params.pickapic_v2.hub)
     v2 = pickapic.source_of(params.pickapic_v2.source, "pickapic_v2.source", remote, "Pick-a-Pic v2")
@@ -60,7 +56,7 @@ def find(params: "AllParams") -> Source:
     return replace(v2, links={**v2.links, **links}, check=check)
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Write items and pairs, and what overlaps with v1 beside the published numbers."""
     options = params.pickapic_v2.prepare
     v1 = {name: path for name, path in files.items() if name.startswith(V1)}
@@ -75,10 +71,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 
 
 def mark_leakage(rows: pl.DataFrame, v1: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """Call a comparison of the test set leakage where v1 compared the same two pictures, else no_leakage.
-
-    Also a sentence on how many untied ones overlap with v1, beside the published counts.
-    """
+    """Call test comparisons of two pictures that v1 compared leakage, and say in a sentence how many are."""
     ends = (pl.min_horizontal("uid_0", "uid_1"), pl.max_horizontal("uid_0", "uid_1"))
     both = pl.concat_str(*ends, separator="|").alias("both")
     known = v1.select(both)["both"].drop_nulls().unique()

@@ -5,7 +5,7 @@ minimum distance, and a user's answer is the item whose image lies nearer to tha
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
@@ -14,14 +14,9 @@ from pydantic import Field
 from pal.config import Config, Number, Positive
 from pal.files import write_json
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Source, Truth
+from pipeline.datasets import base
 from pipeline.storage import tables
 from pipeline.storage.tables import read_json
-
-if TYPE_CHECKING:
-    from pal.comparisons import Comparisons
-    from pipeline.params import Params as AllParams
-    from pipeline.study import Study
 
 TITLE = "Simulated users"
 ABOUT = (
@@ -36,19 +31,19 @@ class Prepare(Config):
     """How the simulation is drawn."""
 
     setting: Literal["mixture", "partition"]
-    groups: AtLeastOne
-    dim: AtLeastOne
-    seen_users: AtLeastOne
-    unseen_users: AtLeastOne
-    train_pairs: AtLeastOne
-    adapt_pairs: AtLeastOne
-    val_pairs: Count
-    test_pairs: AtLeastOne
+    groups: base.AtLeastOne
+    dim: base.AtLeastOne
+    seen_users: base.AtLeastOne
+    unseen_users: base.AtLeastOne
+    train_pairs: base.AtLeastOne
+    adapt_pairs: base.AtLeastOne
+    val_pairs: base.Count
+    test_pairs: base.AtLeastOne
     min_distance: Annotated[Number, Field(ge=0)]
     concentration: Positive
 
 
-class Params(DatasetParams):
+class Params(base.DatasetParams):
     """The section simulated of params.yaml."""
 
     source: Literal["generated"]
@@ -56,12 +51,12 @@ class Params(DatasetParams):
     encoder: Literal["none"]
 
 
-def find(params: "AllParams") -> Source:
+def find(params: "base.AllParams") -> base.Source:
     """Nothing to fetch."""
-    return Source("generated: the paper's simulation, drawn from its seed")
+    return base.Source("generated: the paper's simulation, drawn from its seed")
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Draw the study, and keep the truth behind it in truth.json."""
     options = params.simulated.prepare
     rng = np.random.default_rng(params.prepare.seed)
@@ -106,10 +101,7 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 
 
 def draw_prototypes(rng: np.random.Generator, options: Prepare) -> np.ndarray:
-    """True prototypes, (groups, dim), redrawn until no two are nearer than the minimum distance.
-
-    Where dim is small that may never happen (D29).
-    """
+    """True prototypes, (groups, dim), redrawn until no two are too near, which may never happen (D29)."""
     from scipy.spatial.distance import pdist  # takes as long to import as all else that `check` needs
 
     for _ in range(MAX_DRAWS):
@@ -141,7 +133,7 @@ def answer(
     return np.where(nearer, first, second), np.where(nearer, second, first)
 
 
-def bound(data: "Study", params: "AllParams") -> Truth | None:
+def bound(data: "base.Study", params: "base.AllParams") -> base.Truth | None:
     """The map and the true prototypes; None where they are not stored."""
     import torch
 
@@ -152,7 +144,7 @@ def bound(data: "Study", params: "AllParams") -> Truth | None:
     mapped = torch.from_numpy(data.embeddings.responses.double().numpy() @ matrix.T)
     prototypes = torch.from_numpy(np.array(truth["prototypes"]) @ matrix.T)
 
-    def margins(pairs: "Comparisons") -> torch.Tensor:
+    def margins(pairs: "base.Comparisons") -> torch.Tensor:
         """|rejected - a|^2 - |chosen - a|^2 at each true prototype a."""
         q = pairs.questions
         first, second = (mapped[rows[pairs.question]] for rows in (q.first, q.second))
@@ -161,6 +153,6 @@ def bound(data: "Study", params: "AllParams") -> Truth | None:
         return margin * pairs.sign[:, None]
 
     if truth["setting"] == "partition" or len(prototypes) == 1:
-        return Truth(margins)
+        return base.Truth(margins)
     weights = dict(zip(truth["user_ids"], truth["weights"], strict=True))
-    return Truth(margins, weights, params.simulated.prepare.concentration)
+    return base.Truth(margins, weights, params.simulated.prepare.concentration)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -33,11 +33,8 @@ from pal.files import write_json
 from pal.logs.tables import Row as Cells
 from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
-from pipeline.datasets.base import DatasetParams, HubFiles, Kept, Remote, Source
+from pipeline.datasets import base
 from pipeline.storage import tables
-
-if TYPE_CHECKING:
-    from pipeline.params import Params as AllParams
 
 TITLE = "Summaries (TL;DR)"
 ABOUT = "TL;DR: which of two summaries of a post from Reddit a worker preferred."
@@ -81,10 +78,10 @@ class Prepare(Config):
     item: Literal["response", "joint"]
 
 
-class Params(DatasetParams):
+class Params(base.DatasetParams):
     """The section summarize of params.yaml."""
 
-    hub: HubFiles
+    hub: base.HubFiles
     prepare: Prepare
 
     @property
@@ -122,7 +119,7 @@ class Row(BaseModel, strict=True):
     split: Literal["train", "valid1", "valid2", "test"]
 
 
-def find(params: "AllParams") -> Source:
+def find(params: "base.AllParams") -> base.Source:
     """The files of a folder, or what to fetch from the hub; the words say where answers are simulated."""
     simulated = params.summarize.prepare.protocol == "iclr_simulated"
     answers = "; answers simulated by length" if simulated else ""
@@ -131,10 +128,10 @@ def find(params: "AllParams") -> Source:
         repo, revision = params.summarize.hub.repo, params.summarize.hub.revision
         # Both splits' files have the same names, 0000.parquet, in folders of their own.
         remotes = [
-            Remote(repo, revision, [f"comparisons/*{split}*.parquet"], prefix=f"{split}-")
+            base.Remote(repo, revision, [f"comparisons/*{split}*.parquet"], prefix=f"{split}-")
             for split in ("train", "validation")
         ]
-        return Source(f"hub: {repo} at {revision}{answers}", remotes=remotes)
+        return base.Source(f"hub: {repo} at {revision}{answers}", remotes=remotes)
     files = find_files(source, paths.project_root() / Path(source).expanduser())
 
     def check() -> None:
@@ -142,14 +139,11 @@ def find(params: "AllParams") -> Source:
             with opened(*file):
                 pass
 
-    return Source(f"folder: {source}{answers}", files, check=check)
+    return base.Source(f"folder: {source}{answers}", files, check=check)
 
 
 def find_files(source: str, folder: Path) -> dict[str, Path]:
-    """The files of comparisons in a folder, or in `comparisons` within it, by their names there.
-
-    Files of both layouts, whose rows would count twice, are refused.
-    """
+    """The files of comparisons in a folder, or in `comparisons` within it, of one layout, by name."""
     home = folder / "comparisons" if (folder / "comparisons").is_dir() else folder
     files = sorted(file for file in home.rglob("*") if file.suffix in JSON + PARQUET and file.is_file())
     layouts = {file.suffix in PARQUET for file in files}
@@ -162,7 +156,7 @@ def find_files(source: str, folder: Path) -> dict[str, Path]:
     )
 
 
-def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
+def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
     """Read all comparisons, place them as the protocol says, and write items, pairs and notes."""
     options = params.summarize.prepare
     frame, axis_files = read(files)
@@ -203,11 +197,8 @@ def prepare(params: "AllParams", files: dict[str, Path], out: Path) -> dict[str,
 def read(files: dict[str, Path]) -> tuple[pl.DataFrame, int]:
     """Read all files: the comparisons in the columns of SCHEMA, and how many files hold ratings along axes.
 
-    A row has a post (Reddit) or an article (CNN/DM), and as choice the preferred summary's number; rows are
-    sorted by content, so that what is drawn from them does not depend on the files' paths.
-
-    Raises:
-        PalError: Naming the file and the row of the first that is no comparison.
+    A row has a post (Reddit) or an article (CNN/DM), and as choice the preferred summary's number. Sorted by
+    content, so that what is drawn does not depend on paths; the first that is no comparison is refused.
     """
     frames, n_axis_files = [pl.DataFrame(schema=SCHEMA)], 0
     for file in files.items():
@@ -255,7 +246,7 @@ def _values(cells: Cells) -> tuple[Any, ...]:
 
 
 @dataclass
-class Placed(Kept):
+class Placed(base.Kept):
     """What a protocol leaves of the comparisons: the frame's columns, and prompt, users, split and group."""
 
     sizes: dict[str, int] = field(default_factory=dict)  # row counts, by the names of PUBLISHED
@@ -321,10 +312,7 @@ PROTOCOLS = {each.__name__: each for each in (stiennon, li2024, iclr_simulated)}
 
 
 def apply(protocol: str, frame: pl.DataFrame, seed: int) -> Placed:
-    """Place the comparisons as a protocol does, and compare its row counts with the published ones.
-
-    Equal counts are the one sign that others read the same rows.
-    """
+    """Place the comparisons as a protocol does, and say whether its row counts are the published ones."""
     placed = Placed(frame.with_columns(group=pl.lit(None, pl.String)))
     PROTOCOLS[protocol](placed, np.random.default_rng(seed))
     places = placed.rows.group_by("users", "split").len().iter_rows()
@@ -380,10 +368,7 @@ def _divide(
     place_unseen: Callable[[pl.DataFrame, np.random.Generator], pl.DataFrame],
     rng: np.random.Generator,
 ) -> pl.DataFrame:
-    """Mark seen workers and the others.
-
-    Validation rows of the seen ones are test, and of their training rows one in ten, rounded up, is val.
-    """
+    """Mark seen workers, their validation rows test, one in ten of the others val; and place the unseen."""
     is_seen = pl.col("worker").is_in(seen)
     train = rows.filter(is_seen, split="train")
     train = train.join(one_in_ten(train["worker"]), on="worker", maintain_order="left")
@@ -399,8 +384,7 @@ def _divide(
 def one_in_ten(workers: pl.Series) -> pl.DataFrame:
     """How many rows of each worker make up a tenth of all, rounded up: worker, n_val.
 
-    Tenths are cut off; what is then missing comes one by one from the workers who lost most by that. Nobody
-    gives his only row.
+    What is missing once tenths are cut off comes one by one from the workers who lost most, never the last.
     """
     n_val = (len(workers) + 9) // 10
     counts = workers.value_counts().with_columns(n_val=pl.col("count") // 10, rest=pl.col("count") % 10)
@@ -412,7 +396,7 @@ def one_in_ten(workers: pl.Series) -> pl.DataFrame:
 
 
 def _halve(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """Half of each unseen user's rows, rounded down, is adapt, so that a single row is a test.
+    """Half of each unseen user's rows, rounded down, is adapt, the rest test.
 
     It is less where a worker answers one question again: all of these rows are tests if any is.
     """

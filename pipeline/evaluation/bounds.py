@@ -58,8 +58,8 @@ def bayes_bound(data: Study, values: Params) -> "Bound | None":
 class GroupBound:
     """Users belong to groups of equal size, and everybody in a group answers alike.
 
-    As of every bound, `margins` gives for each set of known answers the chance that the chosen response is
-    preferred, less one half; known and test comparisons are of users of one half, seen or unseen.
+    `margins` gives, as of every bound, for each set of known answers the chance that the chosen response is
+    preferred, less one half; known and test comparisons are of one half, seen or unseen.
     """
 
     data: Study
@@ -83,9 +83,7 @@ def group_margins(
 ) -> Float[Tensor, " n"]:
     """Chance that users answer as they did, less one half, from the groups that fit their known answers.
 
-    `agrees` and `would` say whether each known answer, and each answer to judge, is the group's. Where
-    statements that occur twice with both answers leave no group without a contradiction, the groups with the
-    fewest fit.
+    Where statements that occur with both answers leave no group without a contradiction, the fewest count.
     """
     wrong = torch.zeros(n_users, would.shape[1]).index_add(0, user, (~agrees).float())
     fits = (wrong == wrong.amin(1, keepdim=True)).double()
@@ -95,10 +93,7 @@ def group_margins(
 
 @dataclass(frozen=True)
 class PolytopeBound:
-    """Users stand anywhere between known prototypes, evenly: a posterior is a polytope, shares are volumes.
-
-    Exact, up to `EXACT_UP_TO` prototypes. True weights (`inside`, for seen and unseen) lie in every polytope.
-    """
+    """Users stand anywhere between a few prototypes, evenly: posteriors are polytopes about true weights."""
 
     truth: Truth
     inside: dict[str, Float[Tensor, "users K"]]
@@ -122,8 +117,7 @@ def simplices(
 ) -> Float[np.ndarray, "parts K K"]:
     """Corners of simplices that make up the simplex of weights, where no wall's margin is negative.
 
-    By the first K - 1 weights: corners of the intersection of half-spaces about a point `inside`, then
-    Delaunay's triangulation (both by Qhull).
+    By the first K - 1 weights: half-spaces intersected about a point `inside`, triangulated by Qhull.
     """
     K = len(inside)
     walls = np.concatenate([walls[walls @ inside > 0], np.eye(K)])  # by rounding alone one excludes the point
@@ -147,10 +141,7 @@ def simplices(
 def shares(
     parts: Float[np.ndarray, "parts K K"], planes: Float[np.ndarray, "n K"]
 ) -> Float[np.ndarray, " n"]:
-    """The share of the simplices' volume at which each plane's margin is positive.
-
-    Of one simplex from the margins at its corners alone, without cancellation (Varsi 1973).
-    """
+    """The share of the simplices' volume at which each plane's margin is positive (Varsi 1973)."""
     edges = parts[:, 1:, :-1] - parts[:, :1, :-1]
     volume = np.abs(np.linalg.det(edges))
     margin = -np.sort(-np.einsum("nj,pkj->npk", planes, parts), 2)  # falling
@@ -166,7 +157,7 @@ def shares(
 
 @dataclass(frozen=True)
 class MixtureBound:
-    """Users stand anywhere between known prototypes: Dirichlet weights, cut by the answers without noise.
+    """Users stand anywhere between known prototypes: Dirichlet weights, cut by answers without noise.
 
     Draws start from users' true weights (`start`, for seen and unseen), which lie in every cut.
     """
@@ -231,8 +222,7 @@ def draw_points(
 
     From a point inside take a random direction, and go to a point drawn evenly from the line between the
     walls (Smith 1984); where the prior is not flat, the ratio of its densities accepts a move (Metropolis).
-    There are many chains at once, one for each cut of the simplex, each from a point inside, which is
-    forgotten over the burn-in.
+    Each cut of the simplex has a chain of its own.
     """
     chains, K = start.shape
     walls = torch.cat([walls, torch.eye(K, dtype=walls.dtype).expand(chains, K, K)], 1)

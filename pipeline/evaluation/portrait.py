@@ -27,8 +27,7 @@ from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
 from pal.report.people import Item, Portrait, judged_answers, seconds_between
 from pal.serving.reward_model import RewardModel
-from pipeline import paths
-from pipeline.encoding import images
+from pipeline import images, paths
 from pipeline.evaluation.predictions import HALVES, locate, margins_by, rounded, without_ties
 from pipeline.params import Evaluate
 from pipeline.storage import tables
@@ -48,8 +47,8 @@ def portrait(
     """The report's `portrait`, which `pal.report.people` describes, and `truth`.
 
     Unseen users stand where all their comparisons put them; without any, at the population's mean. `models`
-    are the model, and k1 where there is one; `items` what the dataset's items are; `n_items` are shown of
-    what a prototype likes, and of what it dislikes; `outside` are users whom no mix of them describes.
+    are the model and perhaps k1; `n_items` are shown of what a prototype likes, and of what it dislikes;
+    `outside` are users whom no mix of them describes.
     """
     model, k1 = models["model"], models.get("k1")
     # One reward for everyone is the better of two, as in the headline.
@@ -111,10 +110,9 @@ def _repeats(data: Study) -> pl.DataFrame | None:
 
 
 def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
-    """Orthogonal Procrustes of predicted onto true ideal points of a simulation, in one plane; else None.
+    """Predicted and true ideal points of a simulation, in the plane of the true ones' largest spread.
 
-    Preferences fix the space up to rotation and scale, so the predicted one is turned onto the true one by
-    the items alone; the plane is that of the true points' largest spread.
+    Preferences fix the space up to rotation and scale: the items alone turn it onto the true one.
     """
     truth = read_json(paths.prepared(data.dataset) / paths.TRUTH, f"prepare@{data.dataset}", absent={})
     if not truth or not isinstance(model.head, IdealPointModel):
@@ -158,10 +156,7 @@ def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor
 
 
 def gallery(data: Study, items: pl.DataFrame, n_pairs: int) -> list[dict[str, Any]]:
-    """At most `n_pairs` test pairs with a colour filter, in turn from every group and either filtered.
-
-    They are of seen users; of unseen ones where seen users have none.
-    """
+    """At most `n_pairs` test pairs with a colour filter, of seen users or, without such, of unseen ones."""
     filtered = (data.places["split"] == "test") & data.places["filtered"].is_not_null()
     of_half = {half: (filtered & (data.places["users"] == half)).arg_true() for half in HALVES}
     half = next((half for half, rows in of_half.items() if len(rows)), None)
@@ -207,11 +202,9 @@ def plurality(
     """Permutation test of whether users' own states predict their test answers better than shuffled ones.
 
     Seen users have their states from training, unseen ones from the headline shots of the first draw. They
-    are judged on all items, or on known or new ones alone, of the named `test` set where there is one.
+    are judged on `items`, and on the named `test` set where there is one.
 
-    Returns:
-        differ_p, and where it is null, why: nulls both where there is nothing to shuffle, fewer than two
-        users, or none that can be located.
+    Returns differ_p, and where it is null why; nulls both where there is nothing to shuffle.
     """
     named = {"test": test} if test else {}
     held_out = data.select(users, "test", None if items == "all" else items, **named)
@@ -278,10 +271,7 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
 
 
 def _outside(data: Study, model: RewardModel) -> dict[str, dict[str, Any]] | None:
-    """Users whose located answers are 20 times likelier outside the prototypes' convex hull.
-
-    None for models whose margin is not linear in the weights.
-    """
+    """Users whose located answers are 20 times likelier outside the prototypes' hull; None if not linear."""
     if not model.head.linear or model.fit_config.loss != "logistic":
         return None
     counts = {}

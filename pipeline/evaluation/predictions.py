@@ -83,13 +83,12 @@ def few_answers(questions: Questions) -> bool:
 def majority(train: Comparisons) -> Margins:
     """Votes of the training comparisons in favour of the chosen response of others over the same questions.
 
-    Where all questions share a few answers the answer chosen more often wins everywhere: the floor that any
-    model must beat. Else the side that more users took on the same question wins, and on a question never
-    asked, or tied, the response chosen in a larger share of its comparisons.
+    Where all questions share a few answers the answer chosen more often wins everywhere. Else the side that
+    more users took on the same question wins, and on a question never asked, or tied, the response chosen in
+    a larger share of its comparisons.
     """
     q = train.questions
-    label = torch.ones_like(train.sign) if train.label is None else train.label
-    vote = train.sign * (2 * label - 1)
+    vote = train.sign * (2 * train.labels - 1)
     first, second = q.first[train.question], q.second[train.question]
     n = int(torch.cat([q.first, q.second]).max()) + 1
     net = torch.zeros(n).index_add(0, first, vote).index_add(0, second, -vote)
@@ -121,10 +120,7 @@ def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
 
 
 def in_one_space(data: Study) -> bool:
-    """Whether one encoder, the same to the last file, embedded prompts and responses.
-
-    Vectors that came with the data do not say whether prompts and responses share a space.
-    """
+    """Whether one encoder, the same to the last file, embedded prompts and responses; vectors do not say."""
     prompts, responses = data.embedders["prompts"], data.embedders["responses"]
     if prompts is None or responses is None or prompts.encoder in ("none", ""):
         return False
@@ -140,10 +136,7 @@ def predict(
     halves: tuple[str, ...] = HALVES,
     bound: "Bound | None" = None,
 ) -> pl.DataFrame:
-    """The predictions of models, baselines and the bound on the test pairs of either half; ties left out.
-
-    Of the models `model` must be there, k1 and oracle may be.
-    """
+    """Predictions of models, baselines and the bound on the test pairs of either half; ties left out."""
     tables = [pl.DataFrame(schema=SCHEMA)]
     model, known = models["model"], data.select("seen", "train")
     state = one_state_for_all(model.head, model.states, data.embeddings, known)
@@ -225,10 +218,7 @@ def unseen_margins(
 
 
 def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
-    """Comparisons with a preferred response, turned so that it is the chosen one, and which these were.
-
-    A tie is neither right nor wrong, so accuracy leaves it out.
-    """
+    """Comparisons with a preferred response, turned so that it is the chosen one, and which these were."""
     if comparisons.label is None:
         return comparisons, torch.arange(len(comparisons))
     rows = (comparisons.label != 0.5).nonzero().squeeze(1)
@@ -253,8 +243,7 @@ def margins_by(
 def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
     """Unseen users' states from each number of shots, one table per draw; nested within a draw (D18).
 
-    A user with fewer comparisons than shots is located from all of them, and left out by `predict`. Where no
-    user has any, there are zero shots only.
+    A user with fewer comparisons is located from all of them. Where no user has any, there are zero shots.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     head, population, loss = model.head, model.population, model.fit_config.loss
@@ -314,8 +303,8 @@ def places_in_user(
 def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int, torch.Tensor]:
     """Unseen users' states after 1, 2 and more questions, chosen by expected information gain (BALD).
 
-    Only the answers to the adapt pairs are known, so these are the questions; at most `most` of a user's. A
-    user with fewer is located by all of them. Empty where there are none, or all users have the same state.
+    A user can be asked what the adapt pairs answer, and at most `most` of that. Empty where there is nothing
+    to ask, or all users have the same state.
     """
     pairs, n_users = data.select("unseen", "adapt"), data.n_users("unseen")
     prior, loss = model.population.prior, model.fit_config.loss

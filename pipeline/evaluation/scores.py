@@ -214,10 +214,7 @@ def named_sets(pairs: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def everyone(predictions: pl.DataFrame, headline_shots: int) -> pl.DataFrame:
-    """Seen users with their own weights together with unseen ones, from none and from the headline shots.
-
-    Seen users need no shots, and unlocated users have none: their rows stand in at either number of shots.
-    """
+    """Seen users, and unlocated ones, together with unseen ones from none and from the headline shots."""
     groups = dict(predictions.group_by("users", "model", "shots", maintain_order=True))
     halves = list(dict.fromkeys(users for users, _, _ in groups))
     tables = [predictions.clear()]
@@ -235,10 +232,10 @@ def everyone(predictions: pl.DataFrame, headline_shots: int) -> pl.DataFrame:
 
 
 def cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
-    """Which pairs have a prompt, and which have responses, that no training pair has; which are located by.
+    """Which pairs have a prompt, which have responses, that no training pair has; which are `located_by`.
 
-    Where all questions share a few answers, such as yes and no, responses cannot be new, and only the prompt
-    counts. A pair is located by if one of its items occurs among the adapt pairs of the same user.
+    These share an item with an adapt pair of the same user. Where all questions share a few answers, as yes
+    and no, responses cannot be new, and only the prompt counts.
     """
     train, adapt, q = data.select("seen", "train"), data.select("unseen", "adapt"), data.comparisons.questions
     question = pairs.question
@@ -324,9 +321,8 @@ def against_one_reward(
 ) -> dict[str, float | None]:
     """Whether the model beats one reward for everyone, paired by user; nulls where it is one reward.
 
-    Of the two rewards for everyone (ONE_REWARD) the one that is harder to beat counts: a K = 1 is narrower,
-    and has no prototype at which to set careless users aside. Unseen users are taken at the headline shots,
-    at none where they cannot be located. `scores` are of the headline test set; see `find` for `new`.
+    Of ONE_REWARD the one that is harder to beat counts: a K = 1 is narrower, and cannot set careless users
+    aside. Unseen users are taken at the headline shots, at none where they cannot be located.
     """
     shots = (None,) if users == "seen" else (knobs.headline_shots, 0)
     model = next(filter(None, (find(scores, users, "model", shots=n, new=new) for n in shots)), None)
@@ -336,10 +332,7 @@ def against_one_reward(
 
 
 def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[str, float | None]:
-    """How much more accurate the first is than the other, paired by user; nulls where either is missing.
-
-    Of the users whom both judge: few-shot numbers leave out who has too few comparisons.
-    """
+    """How much more accurate the first is than the other, paired by user whom both judge; else nulls."""
     if score is None or other is None:
         return dict(NOT_COMPARED)
     both, *rows = np.intersect1d(score.user, other.user, return_indices=True)

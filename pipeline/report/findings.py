@@ -88,10 +88,7 @@ def ordered(accuracies: list[Row]) -> list[Row]:
 
 
 def baseline(accuracies: list[Row], row: Row, model: str) -> Row | None:
-    """A baseline's row for the place of the model's `row`.
-
-    Where a baseline was measured once for these users and items, it does not depend on the shots.
-    """
+    """A baseline's row for the place of the model's `row`; one measured once does not depend on the shots."""
 
     def where(row: Row) -> tuple[str, ...]:
         return row["users"], row["items"], row.get("test", ""), row.get("pairs", "all")
@@ -187,8 +184,7 @@ def one_kind_of_items(rows: list[Row]) -> list[Row]:
 def dots(table: list[Row], names: dict[str, str]) -> Row | None:
     """A table of accuracies as a picture, one mark per place and series; None where the table is empty.
 
-    What would squeeze all others is left to the table: the encoder's similarity where questions share a few
-    answers, as yes and no, and a majority that is undecided everywhere, since nobody was asked before.
+    Left out are marks that would squeeze the others: similarity where answers are few, undecided majorities.
     """
     rows = []
     for row in table:

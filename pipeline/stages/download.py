@@ -44,10 +44,7 @@ def main(dataset: str) -> None:
 
 
 def from_hub(remote: Remote, dataset: str) -> tuple[str, list[RawFile]]:
-    """Download files of the hub at one commit into the store; those that it has are not asked for.
-
-    Returns the commit, and the files in the order of `remote.files`, then by name.
-    """
+    """Download files of the hub that the store has not, of one commit; returns the commit and all files."""
     advice = f"look at {dataset}.hub in {paths.PARAMS}, or set {dataset}.source to a folder of the files"
     commit, hashes = files.list_files(remote.repo, remote.revision, advice=advice)
     stored: dict[str, RawFile | None] = {}

@@ -39,10 +39,7 @@ def main() -> None:
 
 
 def render(evaluated: Row) -> str:
-    """A dataset's page: equal findings give equal bytes. What comes from data is escaped.
-
-    `evaluated` is what evaluate wrote, with the `curves` of choose-k, and as `methods` what compare wrote.
-    """
+    """A dataset's page, from what evaluate wrote, the `curves` of choose-k and the `methods` of compare."""
     filters = {"interval": findings.interval, "series": findings.series}
     s, template = section(evaluated), TEMPLATES / "report.html.j2"
     scripts = [page.script("people")]

@@ -70,10 +70,9 @@ def main(dataset: str) -> None:
 def draw_places(
     pairs: Coded, shares: Shares, seed: int, times: pl.Series | None = None, dataset: str = "own"
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Places by shares: `pal.evaluation.holding_out.hold_out` on what the stages store.
+    """Places by shares, of the pairs that have one, and how many have none by the reasons of REASONS.
 
-    Of `pairs`, a user's question in one row; `times` say when each was answered, where they are held out by
-    time. Returns the places of the pairs that have one, and how many have none, by the reasons of REASONS.
+    A row of `pairs` is a user's question; `times` say when it was answered, if they are held out by time.
     """
     if times is not None and (without := times.null_count()):
         raise PipelineError(
@@ -102,10 +101,7 @@ def mark_items(pairs: Coded, placed: pl.DataFrame) -> pl.DataFrame:
 
 
 def check_places(splits: pl.DataFrame, dataset: str) -> None:
-    """Refuse a split without anything to train on, to test on, or an unseen user.
-
-    Unseen users need no adapt pairs: without any they are given the mean weights.
-    """
+    """Refuse a split without pairs to train on, or to test on. Unseen users need no adapt pairs."""
     places = set(splits.select("users", "split").unique().iter_rows())
     for users, split in (("seen", "train"), ("seen", "test"), ("unseen", "test")):
         if (users, split) not in places:
@@ -116,10 +112,7 @@ def check_places(splits: pl.DataFrame, dataset: str) -> None:
 
 
 def tests_sharing_items(pairs: Coded, splits: pl.DataFrame) -> int:
-    """How many test pairs have a response, to the same prompt, that the user has compared in training.
-
-    For unseen users: among the adapt pairs. A > B and B > C tell A > C.
-    """
+    """How many test pairs have a response, to the same prompt, that the user compared in train or adapt."""
     rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
     columns = {"user": "user_id", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
     frame = pl.DataFrame({name: pairs[column][rows] for name, column in columns.items()})

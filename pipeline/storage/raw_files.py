@@ -101,10 +101,7 @@ def stored(file: RawFile, dataset: str) -> Path:
 
 
 def renew(dataset: str, find_source: Callable[[], "Source"]) -> None:
-    """Take raw files that are gone from the store anew, where the dataset's source has the same bytes.
-
-    Entries of a store that others share may be links into a folder that somebody has removed.
-    """
+    """Take raw files that are gone from a shared store anew, where the source still has the same bytes."""
     gone = [file for file in read_manifest(dataset).files if find(file.sha256, file.name) is None]
     with suppress(PalError):  # `stored` says what is gone
         source = find_source() if gone else None
@@ -137,7 +134,7 @@ def read_manifest(dataset: str) -> Manifest:
 
 
 def record_use(dataset: str, part: str, embeddings: str = "") -> None:
-    """Note that this repository uses something; a store that cannot be written to stays as it is.
+    """Note that this repository uses something, if the store can be written to.
 
     `part` is raw, or the modality that was encoded; then `embeddings` is the folder of the store for it.
     """

@@ -79,10 +79,7 @@ SCHEMAS = {ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, SPLITS: _schema(SPLIT_COLUM
 
 
 def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others: Any) -> None:
-    """Write a folder's manifest, after all other files of it, with what else it holds.
-
-    `counts` are read, kept and dropped, merged where rows became one, and other counts.
-    """
+    """Write a folder's manifest, after all its other files; counts are read, kept, dropped, and others."""
     if counts is not None:
         others = {"counts": counts, **others}
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
@@ -119,10 +116,7 @@ def check(path: Path, made_by: str) -> None:
 
 
 def read_json(path: Path, made_by: str, absent: Any = None) -> Any:
-    """Read JSON that the stage `made_by` wrote, checked against the manifest of its folder if there is one.
-
-    `absent` stands for a file that is not there; None for one that has to be.
-    """
+    """Read JSON that a stage wrote, checked against its folder's manifest; `absent` if the file may be."""
     if absent is not None and not path.exists():
         return absent
     check(path, made_by)
@@ -148,12 +142,10 @@ def _damaged(path: Path, why: object, made_by: str) -> PipelineError:
 
 
 def write_table(path: Path, table: pl.DataFrame | pa.Table | Iterable[pl.DataFrame | pa.Table]) -> None:
-    """Write a table as Parquet in the schema of its file's name, all or nothing; absent columns are null.
+    """Write a table, or its blocks of rows, as Parquet in the schema of its file's name.
 
-    Args:
-        path: A file named ITEMS, PAIRS or SPLITS.
-        table: The table, or its blocks of rows, of which one at a time lies in memory. A dictionary's names
-            are written once a block: a block should bring those that it uses, not all there are.
+    Absent columns are null. One block at a time lies in memory. A dictionary's names are written once a
+    block: it should bring those that it uses, not all there are.
     """
     schema = SCHEMAS[path.name]
     with new_file(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
@@ -247,10 +239,7 @@ def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
 
 
 def words(codes: np.ndarray, names: list[str], known: Iterable[str] = ()) -> pl.Series:
-    """Codes, of which -1 is null, as the `names` that they stand for, a byte or two each.
-
-    `known` are words that may be asked for though no row has them.
-    """
+    """Codes (-1: null) as the names that they stand for; `known` may be asked for, in a row or not."""
     categories = list(dict.fromkeys([*known, *names]))
     index = {name: row for row, name in enumerate(categories)}
     row = np.array([*(index[name] for name in names), len(categories)], np.uint32)  # the last is null

@@ -53,9 +53,9 @@ class Record(NamedTuple):
 
 
 def verify(*, mend: bool = False) -> None:
-    """Check everything, print what is wrong and how to mend it, and exit with 1 if something is.
+    """Check everything, and print what is wrong and how to mend it; with `mend`, remove files of wrong bytes.
 
-    With `mend`, files whose bytes are wrong, and no others, are removed, so that they are made anew.
+    Exits with 1 if something is wrong.
     """
     records = list(dict.fromkeys(recorded()))
     # By inode: a file under many names (DVC links its cache) is read once.

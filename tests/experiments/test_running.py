@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from experiments import counts, entries, ledger, measure, page, running
-from experiments.entries import Run
+from experiments import entries, ledger, measure, running
+from experiments.entries import Published, Run
 from pal.comparisons import Comparisons
 from pipeline import PipelineError
 
@@ -50,12 +50,17 @@ def test_the_bound_is_found_once_a_study_and_no_model_is_above_it(folder):
 
 
 def test_parameters_are_those_worked_out_by_hand():
-    rows = counts.parameters(entries.load().entries["parameters"].run).tables["counts"]
+    rows = measure.run(entries.load().entries["parameters"].run, "generated").tables["counts"]
     both = 768 * 384 + 384 + 384 * 768 + 768
-    assert counts.value(rows, "parameters", 2) == both + 2 * 768 == 592_512
-    assert counts.value(rows, "parameters", 4) is None  # at another K than those counted
+
+    def count(what, K=2):
+        return ledger.count(Published(at={"what": what, "K": K}, value=592_512, place="S1"), rows)
+
+    row = count("parameters")
+    assert (row["ours"], row["verdict"]) == (both + 2 * 768, "reproduced")
+    assert count("parameters", 4)["verdict"] == "not run"  # at another K than those counted
     with pytest.raises(PipelineError, match="nothing was counted under 'val'; there are"):
-        counts.value(rows, "val")
+        count("val")
 
 
 def test_agreement_counts_pairs_that_several_people_answered():
@@ -70,9 +75,9 @@ def test_agreement_counts_pairs_that_several_people_answered():
             sides = torch.tensor([[0, 0, 1, 2, 2, 4, 5], [1, 1, 0, 3, 3, 5, 4]])
             return Comparisons.from_pairs(user=user, prompt=prompt, chosen=sides[0], rejected=sides[1])
 
-    several, differ = counts.agreement(Data(), "train")
+    several, differ = measure.agreement(Data(), "train")
     assert (several["count"], differ["count"]) == (2, 1)
-    assert [row["count"] for row in counts.agreement(Data(), "val")] == [0, 0]
+    assert [row["count"] for row in measure.agreement(Data(), "val")] == [0, 0]
 
 
 def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(folder):
@@ -83,10 +88,10 @@ def test_every_entry_stands_in_the_ledger_and_on_the_page_even_when_nothing_ran(
     assert heads["pickapic-v1"] == "not run: needs Pick-a-Pic v1"
     verdicts = {row["verdict"] for row in whole["rows"] if row["kind"] != "entry"}
     assert verdicts == {"not run", "not repeated here"}
-    html = (folder / page.main()).read_text(encoding="utf-8")
+    html = (folder / ledger.PAGE).read_text(encoding="utf-8")
     assert "not run: needs OpenAI" in html
     assert "../report/report.html" not in html  # there is none
-    assert "../report/report.html" in page.render([], report=True)
+    assert "../report/report.html" in ledger.render([], report=True)
     assert "https://" not in html.split("<script", 1)[0].replace("https://arxiv.org/abs/2406.08469", "")
 
 
@@ -108,9 +113,8 @@ def test_a_run_is_measured_judged_and_drawn_from_metrics_alone(folder, monkeypat
     presets = [preset for row in numbers for preset in row["presets"]]
     assert len(presets) == 3
     assert all(row["low"] <= row["ours"] <= row["high"] for row in presets)
-    charts = page.part("simulated-13", tiny, running.read("simulated-13", tiny))["charts"]
+    charts = ledger.charts(tiny, running.read("simulated-13", tiny))
     assert len(charts) == 1 + 3  # accuracy over K, and the plane at each K
-    page.main()
 
 
 SAMPLE = str(entries.ROOT / "data/sample/persona")

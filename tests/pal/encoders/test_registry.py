@@ -1,7 +1,11 @@
-"""The registry of encoders: names lead to modules, and which texts no encoder reads."""
+"""The registry of encoders: names lead to modules, which texts no encoder reads, and batches of texts."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pal import encoders
 from pal.encoders import LONGEST, complaint, split_name
@@ -74,3 +78,21 @@ def test_this_is_read_and_has_a_finite_vector_of_unit_length(minilm, name):
     vector = minilm.encode([text])[0]
     assert np.isfinite(vector).all()
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+
+
+@given(lengths=st.lists(st.integers(1, 40), max_size=60).map(sorted), budget=st.integers(1, 100))
+def test_every_text_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
+    edges = encoders.batches(lengths, budget)
+    assert (edges[0], edges[-1]) == (0, len(lengths))
+    for start, stop in pairwise(edges):
+        padded = lengths[stop - 1] * (stop - start)
+        assert stop > start
+        assert padded <= budget or stop - start == 1
+        if stop < len(lengths):  # none is cut short
+            assert lengths[stop] * (stop + 1 - start) > budget
+
+
+def test_batches_by_hand():
+    """Lengths 1, 2, 2, 5 within 5: 1 and 2 make 2 x 2 = 4, a third 2 x 3 = 6 is past 5; 2 and 5 are past it too."""
+    assert encoders.batches([1, 2, 2, 5], 5) == [0, 2, 3, 4]
+    assert encoders.batches([], 5) == [0]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
-from pal.fitting.objectives import FixedStates, Mixture, Objective, PerComparison, simplex_grid
+from pal.fitting.objectives import Mixture, Objective, PerComparison, simplex_grid
 from pal.models.base import make_model
 from tests.pal.conftest import line_head
 
@@ -36,7 +36,7 @@ def softplus(x: float) -> float:
 def test_per_comparison_loss_is_the_mean_over_comparisons():
     """Weights (3/4, 1/4) put the ideal point at 1/4: of 0 over 1 the margin is 9/16 - 1/16 = 1/2."""
     train = answers([0, 0], [0, 1])
-    objective = FixedStates(EMBEDDINGS, train, FitConfig(), torch.tensor([[0.75, 0.25]]))
+    objective = PerComparison(EMBEDDINGS, train, FitConfig(), 1, line_head(), torch.tensor([[0.75, 0.25]]))
     loss = objective.loss(line_head(), train, 0.0).item()
     assert loss == pytest.approx((softplus(-0.5) + softplus(0.5)) / 2)
 
@@ -46,8 +46,10 @@ def test_bound_loss_is_the_sum_of_how_far_ideal_points_lie_outside():
     train = answers([0, 0], [0, 1])
     weights = torch.tensor([[0.25, 0.75]])
     config = FitConfig(bound_loss=2.0, bound=0.5)
-    plain = FixedStates(EMBEDDINGS, train, FitConfig(), weights).loss(line_head(), train, 0.0)
-    bounded = FixedStates(EMBEDDINGS, train, config, weights).loss(line_head(), train, 0.0)
+    plain = PerComparison(EMBEDDINGS, train, FitConfig(), 1, line_head(), weights).loss(
+        line_head(), train, 0.0
+    )
+    bounded = PerComparison(EMBEDDINGS, train, config, 1, line_head(), weights).loss(line_head(), train, 0.0)
     assert (bounded - plain).item() == pytest.approx(1.0)
 
 
@@ -97,7 +99,7 @@ def objective_of(kind: str, train: Comparisons, n_users: int, **options) -> Obje
     torch.manual_seed(0)
     if kind == "given":
         weights = torch.softmax(torch.randn(n_users, 2), 1)
-        return FixedStates(EMBEDDINGS, train, FitConfig(**options), weights)
+        return PerComparison(EMBEDDINGS, train, FitConfig(**options), n_users, line_head(), weights)
     config = FitConfig(objective=kind, **options)
     return (Mixture if kind == "mixture" else PerComparison)(EMBEDDINGS, train, config, n_users, line_head())
 

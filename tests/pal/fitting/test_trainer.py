@@ -5,8 +5,8 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.fitting import trainer
-from pal.fitting.trainer import fit, mean_loss
-from pal.models.base import margins
+from pal.fitting.trainer import fit
+from pal.models.base import margins, mean_loss
 
 HEAD = HeadConfig(model="B", K=2, latent=4, hidden_layers=0, bias=False)
 QUICK = FitConfig(epochs=60, learning_rate=0.1, batch_size=200)
@@ -47,8 +47,8 @@ def test_best_epoch_on_validation_is_kept(toy):
     looks = [(look["val_accuracy"], -look["val_loss"]) for look in fitted.history]
     assert looks[-1] < max(looks)
     assert accuracy(fitted, toy.embeddings, toy.val) == pytest.approx(max(looks)[0])
-    found = mean_loss(fitted.head, fitted.states, toy.embeddings, toy.val, config)
-    assert found == pytest.approx(-max(looks)[1], rel=1e-5)
+    found = mean_loss(margins(fitted.head, fitted.states, toy.embeddings, toy.val), toy.val)
+    assert found.item() == pytest.approx(-max(looks)[1], rel=1e-5)
 
 
 def test_patience_ends_a_fit_that_no_longer_gains(toy):
@@ -90,9 +90,9 @@ def test_weights_count_in_losses_and_not_in_accuracy(toy):
     weighted = Comparisons(
         two.user, two.question, two.sign, None, two.questions, weight=torch.tensor([1.0, 3.0])
     )
-    losses = torch.nn.functional.softplus(-margins(fitted.head, fitted.states, toy.embeddings, two))
-    found = mean_loss(fitted.head, fitted.states, toy.embeddings, weighted, BRIEF)
-    assert found == pytest.approx(((losses[0] + 3 * losses[1]) / 4).item())
+    margin = margins(fitted.head, fitted.states, toy.embeddings, two)
+    losses = torch.nn.functional.softplus(-margin)
+    assert mean_loss(margin, weighted).item() == pytest.approx(((losses[0] + 3 * losses[1]) / 4).item())
     plain, counted = (
         fit(toy.embeddings, toy.train, n_users=20, head=HEAD, config=BRIEF, val=val)
         for val in (two, weighted)

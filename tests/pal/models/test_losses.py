@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from pal.models.base import expected_answer, expected_loss, hinge, logistic, smooth_hinge, weighted_mean
+from pal.comparisons import Comparisons
+from pal.models.base import expected_answer, expected_loss, hinge, logistic, mean_loss, smooth_hinge
 
 
 def test_logistic_is_the_negative_log_likelihood():
@@ -28,11 +29,12 @@ def test_expected_loss_averages_over_the_label():
     assert loss.tolist() == [0.75]
 
 
-def test_weighted_mean_counts_a_weight_of_two_twice():
-    """(1 + 4 + 4) / 3 = 3; without weights (1 + 4) / 2 = 2.5."""
-    losses = torch.tensor([1.0, 4.0])
-    assert weighted_mean(losses, torch.tensor([1.0, 2.0])).item() == 3.0
-    assert weighted_mean(losses, None).item() == 2.5
+def test_a_weight_of_two_counts_twice_in_the_mean():
+    """Hinge losses of 1 and 4: (1 + 4 + 4) / 3 = 3; without weights (1 + 4) / 2 = 2.5."""
+    margins, rows = torch.tensor([0.0, -3.0]), torch.arange(2)
+    for weight, mean in ((torch.tensor([1.0, 2.0]), 3.0), (None, 2.5)):
+        pairs = Comparisons.from_pairs(user=rows, prompt=None, chosen=rows, rejected=1 - rows, weight=weight)
+        assert mean_loss(margins, pairs, "hinge").item() == mean
 
 
 def test_answers_with_ties_by_hand():

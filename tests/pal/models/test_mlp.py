@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pal.config import HeadConfig
-from pal.models.mlp import ByteDropout, StackedMLP
+from pal.models.ideal_point import ByteDropout, StackedMLP
 
 X = torch.tensor([[1.0, -2.0]])
 

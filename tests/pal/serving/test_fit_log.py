@@ -157,7 +157,8 @@ def test_a_model_of_joint_texts_reads_every_response_with_its_prompt(tmp_path):
     assert model.encoder["responses"]["template"] == template
     assert "template" not in model.encoder["prompts"]
     prompt, responses = "question 9?", [f"{SHORT} 9", f"{WARM} 9"]
-    vectors = model.encode_responses([f"question 9? Then: {each}" for each in responses]).tensor()
+    texts = [f"question 9? Then: {each}" for each in responses]
+    vectors = model.input_encoder.encode(texts, "responses", model.response_dim).tensor()
     rewards = model.score(prompt, responses, user="p1")
     torch.testing.assert_close(rewards, model.score(prompt, vectors, user="p1"))
     asked = model.encode_prompts(prompt, 1).tensor()

@@ -12,13 +12,12 @@ import torch
 
 from pal.errors import PalError
 from pal.serving.inputs import (
+    InputEncoder,
     Preference,
     Preferences,
     as_columns,
     as_list,
     as_row,
-    check_embeddings,
-    places_in,
 )
 
 ROW = Preference("q", "a", "b", 0.75)
@@ -67,11 +66,12 @@ def test_columns_of_tables_are_lists(column):
 
 def test_an_embedding_that_is_not_finite_is_named_in_any_block():
     """Two of 3e38 overflow float32 when added, and are finite."""
-    check_embeddings(torch.full((2, 2), 3e38), 2, places_in("responses"))
+    encode = InputEncoder({}).encode
+    encode(torch.full((2, 2), 3e38), "responses", 2)
     table = torch.zeros(9000, 2)
     table[8500, 1] = torch.inf
     with pytest.raises(PalError, match=r"^responses\[8510\] must be finite") as caught:
-        check_embeddings(table, 2, places_in("responses", 10))
+        encode(table, "responses", 2, start=10)
     error = pickle.loads(pickle.dumps(caught.value))
     assert (error.row, error.column, error.user) == (8510, "responses", None)
     assert f"responses[8510] {error.problem}" == str(error)

@@ -1,4 +1,4 @@
-"""Images into the store: read in the order in which they lie, decoded ahead of the encoder, fixed batches.
+"""Pictures: read where their bytes lie, decoded with their colour filter, and as thumbnails.
 
 A colour filter is a short text that stands in the items table and goes into the item's id: `mix #1f5fff 0.35`
 goes so far towards the colour. It acts in linear light, through a table of 256 entries a channel, so that the
@@ -6,100 +6,25 @@ same filter gives the same bytes everywhere.
 """
 
 import io
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from PIL import Image
-from tqdm import tqdm
 
 from pal.errors import PalError
-from pipeline.encoding.jobs import Job, group_rows
 from pipeline.storage import raw_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pal.encoders import ImageEncoder
-    from pipeline.params import Encode
-
 PLACE = ["file", "row_group", "row", "column", "filter"]
 ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at a time, each with a picture or two
 LARGEST_FILE = 1 << 28  # bytes of a picture's file
-
-
-def encode_images(job: Job, encoder: "ImageEncoder", options: "Encode") -> dict[int, str]:
-    """Encode the groups of this process's share that hold a missing image, and store what was missing.
-
-    Returns the rows of missing images of this share that cannot be encoded, and why, in reading order.
-    """
-    import torch
-
-    size = options.images_per_batch
-    size *= max(1, group_rows(len(job.ids)) // size)  # whole batches
-    frame = job.items.with_columns(missing=pl.Series(job.missing), item=pl.int_range(pl.len()))
-    frame = in_reading_order(frame).with_columns(group=pl.int_range(pl.len()) // size)
-    # In blocks: each process reads files of its own.
-    mine = pl.col("group").is_in(list(job.share.block(-(-len(frame) // size))))
-    frame = frame.filter(mine, pl.col("missing").any().over("group"))
-    order = {item: row for row, item in enumerate(frame["item"])}
-    with tqdm(total=int(job.missing.sum()), desc="encode", unit="image") as bar:
-        bad, finished = _finished(encoder, frame, options, job.dataset)
-        bar.update(len(bad))
-        frame = frame.filter(~pl.col("group").is_in(finished))
-        group_of = frame["group"].to_list()
-        shrunk = _shrunk(encoder, read_pictures(frame, job.dataset), options)
-        for _, pictures in groupby(shrunk, lambda pair: group_of[pair[0]]):
-            rows, vectors = [], []
-            # A batch lacks what cannot be decoded, and nothing else changes.
-            while batch := list(islice(pictures, options.images_per_batch)):
-                good = {row: picture for row, picture in batch if not isinstance(picture, str)}
-                faults = {row: reason for row, reason in batch if isinstance(reason, str)}
-                bad |= {frame["item"][row]: why for row, why in faults.items() if frame["missing"][row]}
-                if good:
-                    vectors.append(encoder.encode_images(torch.stack(list(good.values()))))
-                    rows += good
-            if rows:
-                bar.update(job.store_missing(frame["item"].gather(rows).to_numpy(), np.concatenate(vectors)))
-    return dict(sorted(bad.items(), key=lambda fault: order[fault[0]]))
-
-
-def _finished(
-    encoder: "ImageEncoder", frame: pl.DataFrame, options: "Encode", dataset: str
-) -> tuple[dict[int, str], list[int]]:
-    """Groups that an earlier run stored but for bad images; and these images, which are tried again.
-
-    Without this a few bad images would have nearly every group encoded anew in each run.
-    """
-    retried = frame.filter(~pl.col("missing").all().over("group") & pl.col("missing"))
-    if retried.is_empty():
-        return {}, []
-    shrunk = _shrunk(encoder, read_pictures(retried, dataset), options)
-    faults = [picture if isinstance(picture, str) else None for _, picture in shrunk]
-    retried = retried.with_columns(fault=pl.Series(faults, dtype=pl.String))
-    done = retried.filter(pl.col("fault").is_not_null().all().over("group"))
-    return dict(done.select("item", "fault").iter_rows()), done["group"].unique().to_list()
-
-
-def _shrunk(
-    encoder: "ImageEncoder", pictures: Iterable["Picture"], options: "Encode"
-) -> Iterator[tuple[int, "Tensor | str"]]:
-    """Each image's row, and itself as the network takes it or why it cannot; decoded on threads, in order."""
-    from pal.encoders.images import prefetch
-
-    workers = options.workers or max(1, (os.cpu_count() or 1) - 2)  # cores are left to the encoder
-    depth = max(2 * options.images_per_batch, 4 * workers)
-    work = prefetch(pictures, lambda picture: encoder.shrink(decoded(picture)), workers, depth)
-    for picture, future in work:
-        error = future.exception()
-        yield picture.row, str(error) if isinstance(error, PalError) else future.result()
 
 
 class Picture(NamedTuple):
@@ -147,11 +72,7 @@ def _from_parquet(items: pl.DataFrame, path: Path) -> Iterator[Picture]:
 
 
 def decoded(picture: Picture) -> "Tensor":
-    """A picture's pixels with its filter over them: (3, height, width) uint8.
-
-    Raises:
-        PalError: With the reason, if it is no picture.
-    """
+    """A picture's pixels with its filter over them: (3, height, width) uint8; PalError if it is none."""
     from pal.encoders import images
 
     if picture.data is None:

@@ -13,8 +13,7 @@ from PIL import Image
 
 from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import Classical
-from pipeline import PipelineError, paths
-from pipeline.encoding import images, jobs
+from pipeline import PipelineError, images, paths
 from pipeline.stages import encode
 from pipeline.storage import tables
 
@@ -24,7 +23,7 @@ WARM = "mix #ff5f1f 0.5"
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr(jobs, "LEAST_ROWS", 8)
+    monkeypatch.setattr(encode, "LEAST_ROWS", 8)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 from pal.encoders import vector_store as embeddings
 from pal.encoders.model_free import HashedWords
 from pipeline import PipelineError, paths
-from pipeline.encoding import jobs
 from pipeline.stages import encode
 from pipeline.storage import tables
 
@@ -36,7 +35,7 @@ SLURM = {"SLURM_PROCID": "1", "SLURM_NTASKS": "3"}
     ],
 )
 def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
-    share = jobs.share_of(*flags, environ)
+    share = encode.share_of(*flags, environ)
     assert (share.rank, share.world) == told
 
 
@@ -50,7 +49,7 @@ def test_flags_win_over_launchers_and_dvc_does_everything(flags, environ, told):
 )  # fmt: skip
 def test_ranks_that_cannot_be_are_one_sentence(flags, environ, wrong):
     with pytest.raises(PipelineError, match=wrong):
-        jobs.share_of(*flags, environ)
+        encode.share_of(*flags, environ)
 
 
 def output():
@@ -149,7 +148,7 @@ def test_a_full_store_needs_no_cluster_and_has_the_key_of_torch(by_ray, monkeypa
     by_ray.set({"encode.engine": "torch"})
     encode.main("own")
     by_ray.set({"encode.engine": "ray"})
-    monkeypatch.setattr("pipeline.encoding.jobs.encode_with_ray", lambda *_: pytest.fail("started a cluster"))
+    monkeypatch.setattr("pipeline.stages.encode.encode_with_ray", lambda *_: pytest.fail("started a cluster"))
     encode.main("own")
 
 

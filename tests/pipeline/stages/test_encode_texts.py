@@ -2,43 +2,13 @@
 
 import csv
 import json
-from itertools import pairwise
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pal.encoders import vector_store as embeddings
 from pipeline import PipelineError, paths
-from pipeline.encoding import jobs
 from pipeline.stages import encode
 from pipeline.storage import tables
-
-QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-LENGTHS = st.lists(st.integers(1, 40), max_size=60)
-
-
-@QUICK
-@given(lengths=LENGTHS, budget=st.integers(1, 100))
-def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(lengths, budget):
-    lengths = np.sort(np.array(lengths, dtype=np.int64))
-    edges = jobs.batches(lengths, budget)
-    assert (edges[0], edges[-1]) == (0, len(lengths))
-    for start, stop in pairwise(edges):
-        padded = lengths[stop - 1] * (stop - start)
-        assert stop > start
-        assert padded <= budget or stop - start == 1
-        if stop < len(lengths):  # none is cut short
-            assert lengths[stop] * (stop + 1 - start) > budget
-
-
-def test_batches_by_hand():
-    """Lengths 1, 2, 2, 5 within 5: 1 and 2 make 2 x 2 = 4, a third 2 x 3 = 6 is past 5; 2 and 5 are past it too."""
-    assert jobs.batches(np.array([1, 2, 2, 5]), 5).tolist() == [0, 2, 3, 4]
-    assert jobs.batches(np.array([0, 0, 9]), 5).tolist() == [0, 2, 3]
-    assert jobs.batches(np.array([], dtype=np.int64), 5).tolist() == [0]
-
 
 HEBREW = "\u200f\N{HEBREW LETTER SHIN}\N{HEBREW LETTER LAMED}"
 GOOD = ["a red thing", "a blue thing", HEBREW, "\N{PILE OF POO}", "a\x00b", "x" * 5000]
@@ -62,7 +32,7 @@ def manifest():
 
 
 def test_skipped_texts_are_counted_and_listed_with_their_reasons(own, monkeypatch):
-    monkeypatch.setattr(jobs, "TEXTS_AT_ONCE", 4)  # nine texts, four at a time
+    monkeypatch.setattr(encode, "TEXTS_AT_ONCE", 4)  # nine texts, four at a time
     message = r"^the text '' of own \(and 2 more\) cannot be encoded: is empty; mend"
     with pytest.raises(PipelineError, match=message):
         encode.main("own")

@@ -1,1 +1,0 @@
-"""Encoding of texts and images in batches, shared between processes."""
