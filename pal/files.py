@@ -285,11 +285,9 @@ COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def list_files(repo: str, revision: str, *, advice: str) -> tuple[str, dict[str, str | None]]:
-    """Ask the hub which commit a branch, tag or commit of a data set stands for, and which files it has.
+    """A data set's commit at a branch, tag or commit, and the sha256 of its files by their paths.
 
-    Returns:
-        The commit's hash, and the sha256 of each file by its path; None for small files, of which the hub
-        lists Git's hash alone. What the hub does not answer is a PalError, which ends with `advice`.
+    Of small files that is None, since the hub lists Git's hash alone. A PalError ends with `advice`.
     """
     from huggingface_hub import HfApi
 
@@ -309,21 +307,13 @@ def download(
     folder: Path | None = None,
     advice: str,
 ) -> Path:
-    """Download files of one commit and compare each with the hash that the hub lists.
+    """Download files of one commit, by patterns, and compare each with the hash that the hub lists.
 
     A commit that the client's cache holds is used without asking the hub; where the hub does not answer, a
-    branch or tag is what the cache last saw of it.
+    branch or tag is what the cache last saw of it. Files of a commit may go to a `folder` instead.
 
-    Args:
-        repo: `ORG/NAME`.
-        revision: A commit, a tag or a branch; None is main.
-        patterns: Which files: `*.json`.
-        repo_type: model or dataset.
-        folder: Where to put them, for a commit; None is the client's cache.
-        advice: What else the user can do: the end of the sentence of an error.
-
-    Raises:
-        PalError: If they cannot be had, or are others than the hub lists; such files are removed.
+    Files that cannot be had, or are others than the hub lists, are a PalError, whose sentence ends with
+    `advice` on what else the user can do; wrong ones are removed.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -216,7 +216,7 @@ def fit(
     K = options.K if options.K == "auto" else int(options.K)
     given = _options(options, K=K, attributes=_names(options.attributes))
     try:
-        fit_log.fit(log, out=out, options=given, say=partial(print, end="\n\n"))
+        fit_log.fit(log, out=out, say=partial(print, end="\n\n"), **vars(given))
     except KeyboardInterrupt:
         kept = "what was encoded is kept, so that a rerun goes on from there"
         raise PalError(f"stopped before {out} was written; {kept}") from None

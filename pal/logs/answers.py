@@ -79,9 +79,9 @@ class Answers:
     rejected: pl.DataFrame  # the log's rows that are in no comparison: file, row, reason
     counts: dict[str, int]
 
-    def sides_of(self, modality: str) -> list[str]:
-        """The columns of `pairs` that number the items of a modality."""
-        return [side for half, sides in HALVES.items() if self.modality[half] == modality for side in sides]
+    def sides_of(self, *modalities: str) -> list[str]:
+        """The columns of `pairs` that number the items of a modality, or of several."""
+        return [side for half, sides in HALVES.items() if self.modality[half] in modalities for side in sides]
 
     def used(self, modality: str) -> np.ndarray:
         """The rows of a modality's items that `pairs` names, ascending."""
@@ -101,18 +101,10 @@ def read_answers(
 ) -> Answers:
     """Read a log's items, and make one comparison of a person's answers to one question.
 
-    Args:
-        log: The log.
-        prompts: What prompts are: text, image or vector; None: as `modality_of` tells.
-        responses: The same of responses.
-        vectors: The files of `find_vectors`.
-        pictures: Files by the paths in cells; None: those in the log's folder.
-        sha256: The sha256 of such a file.
-        ties: drop, or keep as labels of 0.5.
-        template: Puts prompt and response into one text; see `pal.conversations.template_of`.
-
-    Raises:
-        PalError: If a cell stands for nothing, or no comparison is left.
+    `prompts` and `responses` are text, image or vector, by default what `modality_of` tells. `vectors` are
+    the files of `find_vectors`; `pictures` files by the paths in cells, by default those in the log's folder,
+    and `sha256` hashes such a file. `ties` are dropped, or kept as labels of 0.5. A `template` puts prompt
+    and response into one text. A cell that stands for nothing, or that no comparison is left, is a PalError.
     """
     log = log if template is None else joined(log, template)
     items, rows = {}, {"prompt": np.full(len(log.pairs), -1, np.int32)}
@@ -302,8 +294,8 @@ def read_texts(log: Log, sides: list[str]) -> Read:
     items = shortest.with_columns(id=pl.col("text").map_elements(text_id, pl.String)).sort("id")
     row_of = texts.join(items.with_row_index("row").select("plain", "row"), "plain").select("text", "row")
     row = cells.join(row_of, "text", how="left", maintain_order="left")["row"].to_numpy().astype(np.int32)
-    by_side = dict(zip(sides, np.split(row, len(sides)), strict=True))
-    return Items(packed(items["id"].to_list()), items["text"]), by_side
+    rows = dict(zip(sides, np.split(row, len(sides)), strict=True))
+    return Items(packed(items["id"].to_list()), items["text"]), rows
 
 
 def read_pictures(
@@ -375,8 +367,8 @@ def find_vectors(path: Path) -> dict[str, Path]:
     """A file of vectors, and that of its ids where there is one, by their names."""
     if not path.is_file() or path.suffix not in READERS:
         raise PalError(f"vectors must be in a {', '.join(READERS)} file that exists, got {str(path)!r}")
-    ids = path.with_suffix(".ids.txt")
-    return {f"{FOLDER}{file.name}": file for file in (path, ids) if file.is_file()}
+    files = (path, path.with_suffix(".ids.txt"))
+    return {f"{FOLDER}{file.name}": file for file in files if file.is_file()}
 
 
 def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[str], np.ndarray]:

@@ -164,9 +164,7 @@ def answering(
     times, how often in the one way); `sides` (user_id, first: whether the response shown first was chosen);
     `times` (user_id, seconds: since the person's answer before); `care` (user_id, lapse, low: the share of
     answers at random, and what it is surely above). Where the model is not `personal`, agreement with it says
-    nothing of care.
-
-    Returns rows by person (of those who stand out first), standing_out, sentence, and lapse: the mean.
+    nothing of care. Of the rows returned, those who stand out come first; lapse is the mean.
     """
     table = people.select("user_id", "n", agreement="accuracy")
     told = []
@@ -434,10 +432,8 @@ def draw_map(
 
     People have a user_id, users (seen or unseen) and a group, and either weights of prototypes or a place in
     the plane of the first directions, in standard deviations. `titles` say prototypes or directions in words,
-    `shares` how much of the people's weight, or of their differences, each has.
-
-    Returns points (user_id, x, y, mark, users), labels, edges, groups, kind; None where there is nothing to
-    tell apart. Places are percentages of the map's width and height, y downwards.
+    `shares` how much of the people's weight, or of their differences, each has. Places are percentages of the
+    map's width and height, y downwards. None where there is nothing to tell apart.
     """
     K = 0 if weights is None else weights.shape[1]
     if not people or K == 1 or (weights is None and plane is None):

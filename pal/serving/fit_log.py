@@ -107,11 +107,10 @@ class Options:
 class Encoded:
     """A log as tensors."""
 
-    embeddings: Embeddings  # one row per distinct prompt and response
+    embeddings: Embeddings  # one row per distinct prompt and response, in the order of their ids
     comparisons: Comparisons  # one of each person to each question
     user_ids: list[str]  # in the order of their numbers
     pairs: pl.DataFrame  # the same comparisons as `Answers.pairs` has them
-    prompt_ids: list[str]  # by row of their embeddings
     encoder: dict[str, Any]  # what made the embeddings, as `RewardModel` keeps it
     rejected: pl.DataFrame  # the log's rows that are not learned from: file, row, reason
     contents: dict[str, list[Any]]  # prompts and responses themselves, by row of their embeddings
@@ -156,11 +155,10 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     template = model.input_encoder.template if model else template_of(options.item)
     vectors = find_vectors(Path(options.vectors)) if options.vectors else None
     answers = read_answers(log, vectors=vectors, template=template, ties=options.ties)
-    pairs, rejected, prompt_ids = answers.pairs, answers.rejected, []
+    pairs = answers.pairs
     described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
     contents: dict[str, list[Any]] = {"prompts": []}
-    readable = np.ones(len(pairs), bool)
     tables: dict[tuple[str, str], tuple[Tensor, np.ndarray]] = {}
     for half, modality in answers.modality.items():
         if modality is None:
@@ -176,15 +174,10 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         embedded[half], row = tables[key]
         read = used[row[used] >= 0]
         contents[half] = [items.contents[int(each)] for each in read]
-        if half == "prompts":
-            prompt_ids = [each.decode() for each in items.ids[read]]
-        for side in HALVES[half]:
-            pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
-            readable &= (pairs[side] >= 0).to_numpy()
-    if not readable.all():
-        lost = rejected_rows(log.pairs[pairs.filter(~readable)["at"]], pl.lit(UNREADABLE))
-        rejected = pl.concat([rejected, lost])
-        pairs = pairs.filter(readable)
+        pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]) for side in HALVES[half])
+    unreadable = pl.any_horizontal(pl.col(answers.sides_of(*filter(None, answers.modality.values()))) < 0)
+    lost = rejected_rows(log.pairs[pairs.filter(unreadable)["at"]], pl.lit(UNREADABLE))
+    pairs = pairs.filter(~unreadable)
     if template is not None:
         described["responses"] = {**described["responses"], "template": template}
         both = [log.pairs.select("prompt", side).unique() for side in SIDES[1:]]
@@ -204,9 +197,8 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     embeddings = Embeddings(embedded["prompts"], embedded["responses"])
     told = attributes_of_people(log.attributes, log.pairs["user_id"])
     attributes, part = [told.get(user, {}) for user in people], np.zeros(len(comparisons), int)
-    return Encoded(
-        embeddings, comparisons, people, pairs, prompt_ids, described, rejected, contents, attributes, part
-    )
+    rejected = pl.concat([answers.rejected, lost])
+    return Encoded(embeddings, comparisons, people, pairs, described, rejected, contents, attributes, part)
 
 
 def _encode(
@@ -271,16 +263,14 @@ def place(
             raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
         columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
         frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
-        prompts = [""]
-        if data.prompt_ids:
-            used, number = np.unique(frame["prompt"].to_numpy(), return_inverse=True)
-            frame = frame.with_columns(prompt=pl.Series(number))
-            prompts = [data.prompt_ids[row] for row in used]
+        if len(data.embeddings.prompts):
+            frame = frame.with_columns(pl.col("prompt").rank("dense").cast(pl.Int64) - 1)
+        names = [f"{row:09}" for row in range(frame["prompt"].max() + 1)]  # which sort as prompts' ids do
         time = times.cast(pl.Int64) if options.time_split else pl.lit(0)
         frame = frame.with_columns(pair_id=pl.Series(rows), time=time)
         by = "time" if options.time_split else "items"
         drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
-        placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
+        placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=names)
     numbers = {place: number for number, place in enumerate(PARTS)}
     parts = placed.select("users", "split").iter_rows()
     part[placed["pair_id"].to_numpy()] = [numbers.get(each, -1) for each in parts]
@@ -320,27 +310,19 @@ class Result:
             write_text(new / REJECTED, self.rejected.write_csv())
 
 
-def fit(
-    source: Any,
-    *,
-    out: Path | str | None = None,
-    options: Options | None = None,
-    say: Say | None = None,
-    **others: Any,
-) -> Result:
-    """Fit a personal reward model to a log; see `Options` for what else may be given by name.
+def fit(source: Any, *, out: Path | str | None = None, say: Say | None = None, **others: Any) -> Result:
+    """Fit a personal reward model to a log.
 
     Args:
         source: What `pal.logs.shapes.read_log` reads.
         out: A folder to write to; None writes nothing.
-        options: How; or single ones of them by name.
         say: Called with each sentence on what was understood and done.
-        **others: Single options.
+        **others: Single `Options`.
 
     Raises:
         PalError: If the log cannot be read, or there is too little in it.
     """
-    options, say = replace(options or Options(), **others), say or (lambda _: None)
+    options, say = Options(**others), say or (lambda _: None)
     log = options.read(source, say)
     if out is not None:
         _replaceable(out)  # before hours of work
@@ -384,8 +366,8 @@ def fit(
         say(people["answering"]["sentence"])
     if by := _by_attribute(log, data, measured, shared):
         metrics["by"] = by
-    result = Result(final, measured, metrics, log, data.rejected, people)
     say(metrics["verdict"])
+    result = Result(final, measured, metrics, log, data.rejected, people)
     if out is not None:
         result.save(out)
     return result
