@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,6 +35,7 @@ RANKED = [list(marks) for marks in ("abcdefghijklmnop", "123456789", "0123456789
 FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
+Values = Mapping[str, str]  # what values of the winner or the thumb mean
 Ranks = Callable[[dict[str, Any], list[Any]], list[float] | None]  # of a row's responses, the lowest best
 # What people write for a winner.
 TIES = {
@@ -123,7 +124,7 @@ def read_log(
     source: Any,
     columns: Mapping[str, str] | None = None,
     *,
-    values: Mapping[str, str] | None = None,
+    values: Values | None = None,
     ties: str = "drop",
     user_ids: str = "as_given",
     attributes: Sequence[str] = (),
@@ -168,7 +169,7 @@ def read_log(
     beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
-    frame = MAKE[found.shape](Rows(frame, found, values or {}, seed, said))
+    frame = MAKE[found.shape](frame, found, values=values or {}, seed=seed, said=said)
     first = pl.lit(None, pl.Boolean)
     frame = _with_missing(frame, label=pl.lit(1.0), first=first, timestamp=NO_TEXT, split=NO_TEXT)
     pairs, rejected = _keep(frame, ties)
@@ -314,18 +315,7 @@ def _sides(turned: pl.Series, first: str, second: str) -> dict[str, pl.Expr]:
     return {name: pl.when(turned).then(pl.col(then)).otherwise(pl.col(other)) for name, then, other in ends}
 
 
-class Rows(NamedTuple):
-    """A log's rows, of which comparisons are to be made."""
-
-    frame: pl.DataFrame  # as `_with_texts` returns it
-    columns: Columns
-    values: Mapping[str, str]  # what values of the winner or the thumb mean
-    seed: int
-    said: list[str]  # to which is added what was understood
-
-
-def _pairs(rows: Rows) -> pl.DataFrame:
-    frame = rows.frame
+def _pairs(frame: pl.DataFrame, columns: Columns, **_: Any) -> pl.DataFrame:
     if "label" not in frame.columns:
         return frame
     label = frame["label"].cast(pl.Float64, strict=False)
@@ -338,8 +328,7 @@ def _pairs(rows: Rows) -> pl.DataFrame:
     return frame.with_columns(**_sides(label < 0.5, "chosen", "rejected"), label=surest)
 
 
-def _duels(rows: Rows) -> pl.DataFrame:
-    frame, columns, values, _, said = rows
+def _duels(frame: pl.DataFrame, columns: Columns, values: Values, said: list[str], **_: Any) -> pl.DataFrame:
     winner = frame["winner"].str.strip_chars()
     distinct = sorted(winner.drop_nulls().unique().to_list())
     meaning = winners(distinct, columns.marks, values, said)
@@ -375,7 +364,7 @@ def _duels(rows: Rows) -> pl.DataFrame:
 
 
 def winners(
-    distinct: list[str], marks: tuple[str, ...], values: Mapping[str, str], said: list[str]
+    distinct: list[str], marks: tuple[str, ...], values: Values, said: list[str]
 ) -> dict[str, tuple[int, float]]:
     """What each value of a winner means: the side, and the label; (0, 0.5) is a tie.
 
@@ -453,9 +442,10 @@ def as_number(cell: Any) -> float | None:
         return None
 
 
-def _choices(rows: Rows) -> pl.DataFrame:
+def _choices(
+    frame: pl.DataFrame, columns: Columns, values: Values, said: list[str], **_: Any
+) -> pl.DataFrame:
     """The one that was taken over every other."""
-    frame, columns, values, _, said = rows
     marks = [plain_words(mark) for mark in columns.marks]
 
     def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
@@ -479,9 +469,8 @@ def _choices(rows: Rows) -> pl.DataFrame:
     return _ranked(frame, columns, ranks, "whose winner is none of the responses")
 
 
-def _rankings(rows: Rows) -> pl.DataFrame:
+def _rankings(frame: pl.DataFrame, columns: Columns, said: list[str], **_: Any) -> pl.DataFrame:
     """Of each two that are not tied the higher one over the lower."""
-    frame, columns, _, _, said = rows
     marks = [plain_words(mark) for mark in columns.marks]
     turn = -1.0 if "rating" in columns.roles else 1.0
     in_order = columns.roles.get("responses") == columns.roles.get("ranking") is not None
@@ -541,9 +530,8 @@ def _content(response: Any) -> Any:
     return next((response[name] for name in names if response.get(name)), None)
 
 
-def _ratings(rows: Rows) -> pl.DataFrame:
+def _ratings(frame: pl.DataFrame, columns: Columns, seed: int, said: list[str], **_: Any) -> pl.DataFrame:
     """Two ratings of one person and prompt, the higher over the lower."""
-    frame, columns, _, seed, said = rows
     role = "rating" if "rating" in columns.roles else "rank"
     # 4,5 is a number to half of the world.
     rating = frame[role].str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2").cast(pl.Float64, strict=False)
@@ -562,9 +550,10 @@ def _ratings(rows: Rows) -> pl.DataFrame:
     return _matched(frame.with_columns(value=value), least, seed, "without a rating", none)
 
 
-def _thumbs(rows: Rows) -> pl.DataFrame:
+def _thumbs(
+    frame: pl.DataFrame, columns: Columns, values: Values, seed: int, said: list[str]
+) -> pl.DataFrame:
     """A thumb up over a thumb down, of one person and prompt."""
-    frame, columns, values, seed, said = rows
     distinct, name = frame["thumb"].drop_nulls().unique().sort().to_list(), columns.roles["thumb"]
     words = {value: values.get(value, value).strip().lower().replace("_", " ") for value in distinct}
     meaning = {value: float(word in UP) for value, word in words.items() if word in UP | DOWN}
@@ -618,7 +607,7 @@ def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str, none:
     return pl.concat([made.with_columns(rejected=rated["response"][pairs["low"]]), lost], how="diagonal")
 
 
-MAKE = {
+MAKE = {  # comparisons of rows as `_with_texts` returns them; to `said` is added what was understood
     "pair": _pairs, "duel": _duels, "choice": _choices, "ranking": _rankings, "rating": _ratings,
     "thumb": _thumbs,
 }  # fmt: skip
