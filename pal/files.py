@@ -367,8 +367,7 @@ def _status(error: Exception) -> int | None:
 def _refuse(error: Exception, what: str, advice: str) -> NoReturn:
     from huggingface_hub import constants, errors
 
-    status = _status(error)
-    host = constants.ENDPOINT.partition("://")[2]
+    status, host = _status(error), constants.ENDPOINT.partition("://")[2]
     if isinstance(error, errors.GatedRepoError):
         why, remedy = "its owner must grant access", "accept its terms there and log in"
     elif isinstance(error, errors.RepositoryNotFoundError):
@@ -379,8 +378,8 @@ def _refuse(error: Exception, what: str, advice: str) -> NoReturn:
     elif isinstance(error, errors.OfflineModeIsEnabled):
         why, remedy = "HF_HUB_OFFLINE is set", "unset it"
     elif status is not None:
-        remedy = "run `hf auth login`" if status in (401, 403) else "try again later"
         why = f"{host} answered {status}"
+        remedy = "run `hf auth login`" if status in (401, 403) else "try again later"
     elif isinstance(error, OSError) and error.filename:
         why, remedy = f"{error.filename}: {error.strerror}", "make room there"
     else:

@@ -43,12 +43,10 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             forget_output()
             raise typer.Exit(BROKEN_PIPE) from None
-        except PalError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
-        except OSError as error:
-            typer.echo(f"error: {sentence(error)}", err=True)
-            forget_output()
+        except (PalError, OSError) as error:
+            typer.echo(f"error: {sentence(error) if isinstance(error, OSError) else error}", err=True)
+            if isinstance(error, OSError):
+                forget_output()
             raise typer.Exit(1) from None
 
 

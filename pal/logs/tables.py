@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -113,7 +113,7 @@ def read_rows(path: str) -> TableFile:
         rows = list(table.rows)
     if not rows:
         raise table.no_rows()
-    return TableFile(table.name, rows, table.columns, None, table.schema, table.said)
+    return replace(table, rows=rows, arrow=None)
 
 
 @contextmanager
@@ -286,10 +286,9 @@ def _encoding(path: Path, name: str) -> str:
             except UnicodeDecodeError as error:
                 if plain and line[: error.start].isascii():
                     return "cp1252"
-                raise PalError(
-                    f"line {number:,} of {name} must be UTF-8, as those before it, got the byte "
-                    f"0x{line[error.start]:02x}; save the file as UTF-8", file=name,
-                ) from None  # fmt: skip
+                got = f"got the byte 0x{line[error.start]:02x}; save the file as UTF-8"
+                message = f"line {number:,} of {name} must be UTF-8, as those before it, {got}"
+                raise PalError(message, file=name) from None
             plain = plain and line.isascii()
     return "utf-8"
 
@@ -313,13 +312,13 @@ def _separator(head: str) -> str:
     """The separator by which the first rows have most columns, nearly all of them as many as the header."""
     best, most = ",", 1
     for separator in SEPARATORS:
-        rows: list[list[str]] = []
+        widths: list[int] = []
         with suppress(csv.Error):
             reader = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
-            rows = [row for row in islice(reader, 200) if row]
-        width = len(rows[0]) if rows else 0
-        rows = rows[:-1] or rows  # the last may be cut off
-        if width > most and sum(len(row) == width for row in rows) >= (1 - MOST_FAULTY) * len(rows):
+            widths = [len(row) for row in islice(reader, 200) if row]
+        width, *_ = widths or [0]
+        widths = widths[:-1] or widths  # the last row may be cut off
+        if width > most and widths.count(width) >= (1 - MOST_FAULTY) * len(widths):
             best, most = separator, width
     return best
 
@@ -354,11 +353,8 @@ def _csv_rows(
 
 
 def _json_lines(path: Path, name: str, encoding: str, on_fault: OnFault) -> Iterator[Row]:
-    number = 0
-    for line, text in enumerate(_lines(path, name, encoding), 1):
-        if not text.strip():
-            continue
-        number += 1
+    lines = ((line, text) for line, text in enumerate(_lines(path, name, encoding), 1) if text.strip())
+    for number, (line, text) in enumerate(lines, 1):
         row = Row(name, number, line, {})
         try:
             cells = json.loads(text)
@@ -379,8 +375,7 @@ def _whole_json(path: Path, name: str, encoding: str, head: str) -> Iterator[Row
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(first), dict) and (rest.strip() or Path(name).suffix.lower() != ".json"):
             return None
-    with _readable_text(name):
-        text = path.read_bytes().decode(encoding)
+    text = "".join(_lines(path, name, encoding))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -46,8 +46,8 @@ def people_of_log(
     tables = []
     for half in ("seen", "unseen"):
         test = data.rows(data.is_in(half, "test"))
-        own, *one = (margins(head, states, data.embeddings, test) for head, states in rewards)
-        tables.append(judged_answers(data.user_ids, half, test, own, *one))
+        found = (margins(head, states, data.embeddings, test) for head, states in rewards)
+        tables.append(judged_answers(data.user_ids, half, test, *found))
     people = [
         {"user_id": user, "users": "seen" if user in row else "unseen", "group": None}
         for user in data.user_ids
