@@ -38,11 +38,11 @@ from pipeline.datasets import drawn_scenes
 from pipeline.datasets import persona as statements
 from pipeline.datasets.persona import agrees, is_yes
 from pipeline.evaluation.bounds import group_margins
-from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by, places_in_user
+from pipeline.evaluation.predictions import locate, locate_by_questions, margins_by
 from pipeline.evaluation.scores import find
 from pipeline.params import Params
 from pipeline.storage.tables import text_id
-from pipeline.study import Study
+from pipeline.study import Study, places_in_user
 
 PERSONAS = ["art", "literature", "math", "music", "science", "sports"]
 SHOTS = (5, 10, 20)

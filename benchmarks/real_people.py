@@ -38,7 +38,7 @@ from pal.methods.compare import LEVEL, Held, Judgement, Place, holm
 from pal.methods.compare import judge as judge_at
 from pal.models.base import expected_answer
 from pal.users.care import care_of
-from pipeline.evaluation.predictions import places_in_user
+from pipeline.study import places_in_user
 
 METHODS_SHOWN = ("bt", "mixed_effects", "pal_ours", "auto")
 KNOWN_PARTS = {"train": 0.6, "val": 0.15, "known": 0.25}

@@ -22,9 +22,9 @@ from pal.evaluation.accuracy import rightness
 from pipeline import paths, study
 from pipeline.__main__ import flatten
 from pipeline.evaluation import bounds
-from pipeline.evaluation.predictions import places_in_user
 from pipeline.evaluation.scores import find
 from pipeline.stages import evaluate, train
+from pipeline.study import places_in_user
 
 SETTINGS = ("mixture", "partition")
 # Width of the items, preset, options of the head, and what to reach (None: for comparison).

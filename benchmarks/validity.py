@@ -236,8 +236,8 @@ def fitted_p_value(kind: str, seed: int) -> float:
     task, held_out = as_task(kind, seed)
     fitted = task.fit(*ours("B", K=3, latent=DIM)).fitted
     tested = (fitted.head, fitted.states, task.embeddings, held_out)
-    test = plurality_test(*tested, shuffles=SHUFFLES, seed=seed)
-    return 1.0 if test.p_value is None else test.p_value
+    p_value = plurality_test(*tested, shuffles=SHUFFLES, seed=seed)
+    return 1.0 if p_value is None else p_value
 
 
 def as_task(kind: str, seed: int) -> tuple[Task, Comparisons]:

@@ -23,7 +23,7 @@ from pal.serving.reward_model import RewardModel
 from pipeline.evaluation.predictions import available_baselines, predict
 from pipeline.evaluation.scores import Scores, find, score_slices
 from pipeline.params import Evaluate
-from pipeline.study import Study, pick_device
+from pipeline.study import Study
 
 # What can be read of a fit: users, model, and the marks by which `find` tells tests apart.
 READERS: dict[str, dict[str, Any]] = {
@@ -100,8 +100,8 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
         for place in study.fits(entry, preset, cell):
             data = study.first_answers(drawn.data, study.most_answers(entry, preset, place))
             head, config = study.configs(entry, preset, place)
-            task = replace(task_of(data, seed), device=pick_device("auto", "device"))
-            fitted = task.fit(head, config).fitted
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            fitted = replace(task_of(data, seed), device=device).fit(head, config).fitted
             at = {**cell, **place, "preset": preset}
             if "recovered" in entry.read and seed == entry.seeds[0] and "-" not in preset:
                 pictures += [{**at, **point} for point in recovery(fitted, drawn)]

@@ -14,45 +14,28 @@ frozen.
 Names are loaded on first use (PEP 562), so `import pal` costs milliseconds and imports no torch.
 """
 
-_HOMES = {
-    "Judged": "pal.evaluation.accuracy",
-    "balanced_accuracy": "pal.evaluation.accuracy",
-    "Description": "pal.evaluation.describe",
-    "describe": "pal.evaluation.describe",
-    "confidence_interval": "pal.evaluation.accuracy",
-    "calibrate": "pal.evaluation.accuracy",
-    "paired_test": "pal.evaluation.accuracy",
-    "worst_decile": "pal.evaluation.accuracy",
-    "Comparisons": "pal.comparisons",
-    "Embeddings": "pal.comparisons",
-    "Questions": "pal.comparisons",
-    "FitConfig": "pal.config",
-    "HeadConfig": "pal.config",
-    "preset": "pal.config",
-    "PalError": "pal.errors",
-    "Fitted": "pal.fitting.trainer",
-    "fit": "pal.serving.fit_log",
-    "IdealPointModel": "pal.models.ideal_point",
-    "PreferenceModel": "pal.models.base",
-    "PromptedIdealPointModel": "pal.models.ideal_point",
-    "make_model": "pal.models.base",
-    "Points": "pal.users.points",
-    "Population": "pal.users.population",
-    "Posterior": "pal.users.population",
-    "adapt": "pal.users.population",
-    "solve_weights": "pal.users.points",
-    "Ranked": "pal.serving.reward_model",
-    "RewardModel": "pal.serving.reward_model",
-    "Preference": "pal.serving.inputs",
-    "Preferences": "pal.serving.inputs",
-    "Question": "pal.serving.inputs",
-    "InputEncoder": "pal.serving.inputs",
-    "RankedQuestion": "pal.users.question_choice",
-    "Taste": "pal.users.taste",
-    "Aggregate": "pal.serving.aggregates",
-    "best_of_n": "pal.serving.policy_rewards",
-    "PolicyReward": "pal.serving.policy_rewards",
-}
+_NAMES = {
+    "pal.comparisons": ("Comparisons", "Embeddings", "Questions"),
+    "pal.config": ("FitConfig", "HeadConfig", "preset"),
+    "pal.errors": ("PalError",),
+    "pal.evaluation.accuracy": (
+        "Judged", "balanced_accuracy", "calibrate", "confidence_interval", "paired_test", "worst_decile",
+    ),
+    "pal.evaluation.describe": ("Description", "describe"),
+    "pal.fitting.trainer": ("Fitted",),
+    "pal.models.base": ("PreferenceModel", "make_model"),
+    "pal.models.ideal_point": ("IdealPointModel", "PromptedIdealPointModel"),
+    "pal.serving.aggregates": ("Aggregate",),
+    "pal.serving.fit_log": ("fit",),
+    "pal.serving.inputs": ("InputEncoder", "Preference", "Preferences", "Question"),
+    "pal.serving.policy_rewards": ("PolicyReward", "best_of_n"),
+    "pal.serving.reward_model": ("Ranked", "RewardModel"),
+    "pal.users.points": ("Points", "solve_weights"),
+    "pal.users.population": ("Population", "Posterior", "adapt"),
+    "pal.users.question_choice": ("RankedQuestion",),
+    "pal.users.taste": ("Taste",),
+}  # fmt: skip
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = list(_HOMES)
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Options of a model and of its fit, each with its default, range and description; presets of them.
+"""Options of a model and of its fit, each with its default and range; presets of them.
 
 Where the two PAL texts and the authors' released code differ or are silent, the choice is an option here.
 This module imports no torch, so that a pipeline can check its parameters in a moment.
@@ -68,159 +68,91 @@ class Config(BaseModel):
 class HeadConfig(Config):
     """Options of a reward model: the head on top of a frozen encoder."""
 
-    model: Annotated[str, BeforeValidator(member_of("pal.models", "MODELS"))] = Field(
-        "B",
-        description="A: fixed ideal points. B: ideal points that are functions of the prompt. point: an "
-        "ideal point of each person's own. linear: one linear reward, and each person's deviation from it. "
-        "routed: linear rewards whose weights depend on the prompt too. general: one preference for all, "
-        "cycles allowed.",
-    )
-    K: int = Field(3, ge=1, description="Prototypes shared by all users; 1 gives everyone the same reward.")
-    latent: int = Field(16, ge=1, description="Width of the preference space.")
-    inputs: Literal["response", "prompt_and_response", "products"] = Field(
-        "response",
-        description="Model A: f reads the response alone, or prompt and response side by side. linear: the "
-        "response alone, or also the products of the leading directions of prompt and response.",
-    )
-    known_items: int = Field(
-        0, ge=0, description="linear: items with an effect of their own; the fit sets it."
-    )
-    item_directions: int = Field(
-        0,
-        ge=0,
-        description="linear: of these, how many of the most compared are each a direction along which "
-        "people differ; the fit adds factors of people's likings for all of them.",
-    )
-    normalise_inputs: bool = Field(
-        False, description="Bring what f and g_k read to unit length first; embeddings are stored raw."
-    )
-    hidden_layers: int = Field(1, ge=0, description="Hidden layers of f and of each g_k; 0 is one matrix.")
-    hidden: int = Field(16, ge=0, description="Width of the hidden layers; 0 takes that of the latent space.")
-    activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the hidden layers.")
-    bias: bool = Field(True, description="Whether the layers have biases.")
-    skip: bool = Field(
-        True,
-        description="Whether a skip passes the hidden layers: the identity where widths agree, else linear.",
-    )
-    dropout: Share = Field(0.0, description="Share of hidden units dropped in training.")
-    dropout_first: bool = Field(
-        False, description="Dropout before the activation, as in the authors' code, in place of after it."
-    )
-    distance: Literal["squared", "l2"] = Field(
-        "squared", description="Model A: squared Euclidean distance, or its root."
-    )
-    prototypes: Literal["latent", "input", "projected"] = Field(
-        "latent",
-        description="Model A: prototypes are mixed in the preference space (latent: a = Pw), before f "
-        "(input: a = f(Pw)), or after f (projected: a = f(P)w).",
-    )
-    similarity: Literal["cosine", "inner"] = Field(
-        "cosine", description="Model B: cosine of response and ideal point, or their inner product."
-    )
-    normalise: Literal["mixed", "each"] = Field(
-        "each",
-        description="Model B, cosine: bring the mixed ideal point to unit length, or each prototype before "
-        "mixing, which keeps the reward linear in the weights.",
-    )
-    scale: Positive = Field(10.0, description="Model B, cosine: what the cosine is multiplied by, at first.")
-    learn_scale: bool = Field(False, description="Whether that scale is learned (kept at most 100).")
+    # A: fixed ideal points. B: ideal points that are functions of the prompt. point: an ideal point of each
+    # person's own. linear: one linear reward, and each person's deviation from it. routed: linear rewards
+    # whose weights depend on the prompt too. general: one preference for all, cycles allowed.
+    model: Annotated[str, BeforeValidator(member_of("pal.models", "MODELS"))] = "B"
+    K: int = Field(3, ge=1)  # prototypes shared by all users; 1 gives everyone the same reward
+    latent: int = Field(16, ge=1)  # width of the preference space
+    # Model A: f reads the response alone, or prompt and response side by side. linear: the response alone, or
+    # also the products of the leading directions of prompt and response.
+    inputs: Literal["response", "prompt_and_response", "products"] = "response"
+    known_items: int = Field(0, ge=0)  # linear: items with an effect of their own; the fit sets it
+    # linear: of these, how many of the most compared are each a direction along which people differ; the fit
+    # adds factors of people's likings for all of them.
+    item_directions: int = Field(0, ge=0)
+    normalise_inputs: bool = False  # bring what f and g_k read to unit length first
+    hidden_layers: int = Field(1, ge=0)  # of f and of each g_k; 0 is one matrix
+    hidden: int = Field(16, ge=0)  # width of the hidden layers; 0 takes that of the latent space
+    activation: Literal["relu", "gelu"] = "relu"  # non-linearity of the hidden layers
+    bias: bool = True  # whether the layers have biases
+    skip: bool = True  # whether a skip passes the hidden layers: the identity where widths agree, else linear
+    dropout: Share = 0.0  # share of hidden units dropped in training
+    dropout_first: bool = False  # before the activation, as in the authors' code, in place of after it
+    distance: Literal["squared", "l2"] = "squared"  # model A: squared Euclidean distance, or its root
+    # Model A: prototypes are mixed in the preference space (latent: a = Pw), before f (input: a = f(Pw)), or
+    # after f (projected: a = f(P)w).
+    prototypes: Literal["latent", "input", "projected"] = "latent"
+    # Model B: cosine of response and ideal point, or their inner product.
+    similarity: Literal["cosine", "inner"] = "cosine"
+    # Model B, cosine: bring the mixed ideal point to unit length, or each prototype before mixing, which
+    # keeps the reward linear in the weights.
+    normalise: Literal["mixed", "each"] = "each"
+    scale: Positive = 10.0  # model B, cosine: what the cosine is multiplied by, at first
+    learn_scale: bool = False  # whether that scale is learned (kept at most 100)
 
 
 class FitConfig(Config):
     """How a model is fitted to the comparisons of the seen users."""
 
-    objective: Annotated[str, BeforeValidator(member_of("pal.fitting", "OBJECTIVES"))] = Field(
-        "pal",
-        description="pal: the paper's loss per comparison, free simplex weights per user. mixture: each "
-        "user a latent class over points of the simplex, whose posterior gives the weights. marginal: "
-        "people's deviations normal, their covariance by EM (model linear).",
-    )
-    population: Annotated[str, BeforeValidator(member_of("pal.users", "POPULATIONS"))] = Field(
-        "points",
-        description="Where users' states are expected, which locates new users: points (at most 128 of the "
-        "seen users' states), or gaussian (normal, for models that are linear in the state).",
-    )
-    grid_points: int = Field(
-        40,
-        ge=0,
-        description="mixture: users stand at points of the finest regular grid of the simplex with at most "
-        "so many; 0: at the prototypes alone, one prototype per user, which identifies K.",
-    )
-    loss: Literal["logistic", "hinge", "smooth_hinge"] = Field(
-        "logistic", description="Loss of a margin; mixture: logistic."
-    )
-    weighting: Literal["comparisons", "users"] = Field(
-        "comparisons",
-        description="What counts alike in the loss: every comparison, or every user, whose comparisons then "
-        "share a weight of one.",
-    )
-    bound_loss: Annotated[Number, Field(ge=0)] = Field(
-        0.0,
-        description="Factor of the authors' bound loss, the sum over a batch of how far ideal points lie "
-        "outside a ball; 0 leaves it out.",
-    )
-    bound: Positive = Field(4.0, description="Radius of that ball.")
-    optimiser: Literal["adamw", "adam"] = Field(
-        "adamw", description="AdamW (decoupled decay) or Adam (decay as L2, as in the paper)."
-    )
-    learning_rate: Positive = Field(5e-3, description="Learning rate of f, g_k and the scale.")
-    weight_decay: Annotated[Number, Field(ge=0)] = Field(1e-2, description="Weight decay of f and g_k.")
-    weights_learning_rate: Positive = Field(
-        0.3, description="Learning rate of the users' weights and of model A's prototypes."
-    )
-    scale_learning_rate: Annotated[Number, Field(ge=0)] = Field(
-        0.0, description="Learning rate of model B's scale; 0 takes that of f and g_k."
-    )
-    weights_start: Literal["even", "random"] = Field(
-        "even",
-        description="pal: where the users' weights start: an even mix of the prototypes, or the softmax of "
-        "standard normal numbers, as in the authors' code.",
-    )
-    schedule: Literal["one_cycle", "constant"] = Field(
-        "one_cycle", description="Learning rates over the run: one cycle up and down, or constant."
-    )
-    epochs: int = Field(10, ge=1, description="Passes over the comparisons.")
-    max_steps: int = Field(
-        0,
-        ge=0,
-        description="Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least "
-        "one, with about as many validations; 0: no bound.",
-    )
-    batch_size: int = Field(
-        1024, ge=0, description="Comparisons a step (mixture: whole users with about as many); 0 takes all."
-    )
-    shuffle: Literal["comparisons", "prompts"] = Field(
-        "comparisons",
-        description="Order within an epoch: comparisons at random, or prompts at random, each with its "
-        "comparisons together, so that a batch meets fewer items and costs less; mixture: users at random.",
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="Precision of f and g_k in training; bfloat16 pays for wide layers where the chip "
-        "multiplies it. Losses, optimiser, validation and scores stay float32.",
-    )
-    anneal: Annotated[Number, Field(ge=0, le=1)] = Field(
-        0.4, description="mixture: share of the run over which the inverse temperature rises to 1."
-    )
-    annealing_schedule: Literal["linear", "geometric"] = Field(
-        "linear",
-        description="mixture: how that temperature rises: by the same amount each step, or by the same "
-        "factor, which suits users with hundreds of answers, whose classes form too early under the linear "
-        "schedule.",
-    )
-    start_answers: Positive = Field(
-        2.0, description="mixture: how many of a user's answers count at the start; in the end all do."
-    )
-    validate_every: int = Field(1, ge=1, description="Epochs between validations.")
-    best_by: Literal["accuracy", "loss"] = Field(
-        "accuracy", description="What the best epoch on the validation comparisons is chosen by."
-    )
-    patience: int = Field(
-        0, ge=0, description="Validations without a better one before stopping early; 0: never."
-    )
-    restarts: int = Field(
-        1, ge=1, description="Fits from different starts; the one of lowest training loss is kept."
-    )
+    # pal: the paper's loss per comparison, free simplex weights per user. mixture: each user a latent class
+    # over points of the simplex, whose posterior gives the weights. marginal: people's deviations normal,
+    # their covariance by EM (model linear).
+    objective: Annotated[str, BeforeValidator(member_of("pal.fitting", "OBJECTIVES"))] = "pal"
+    # Where users' states are expected, which locates new users: points (at most 128 of the seen users'
+    # states), or gaussian (normal, for models that are linear in the state).
+    population: Annotated[str, BeforeValidator(member_of("pal.users", "POPULATIONS"))] = "points"
+    # mixture: users stand at points of the finest regular grid of the simplex with at most so many; 0: at the
+    # prototypes alone, one prototype per user, which identifies K.
+    grid_points: int = Field(40, ge=0)
+    loss: Literal["logistic", "hinge", "smooth_hinge"] = "logistic"  # of a margin; mixture: logistic
+    # What counts alike in the loss: every comparison, or every user, whose comparisons share a weight of one.
+    weighting: Literal["comparisons", "users"] = "comparisons"
+    # Factor of the authors' bound loss, the sum over a batch of how far ideal points lie outside a ball; 0
+    # leaves it out.
+    bound_loss: Annotated[Number, Field(ge=0)] = 0.0
+    bound: Positive = 4.0  # radius of that ball
+    optimiser: Literal["adamw", "adam"] = "adamw"  # decay decoupled, or as L2 (adam), as in the paper
+    learning_rate: Positive = 5e-3  # of f, g_k and the scale
+    weight_decay: Annotated[Number, Field(ge=0)] = 1e-2  # of f and g_k
+    weights_learning_rate: Positive = 0.3  # of the users' weights and of model A's prototypes
+    scale_learning_rate: Annotated[Number, Field(ge=0)] = 0.0  # of model B's scale; 0 takes that of f and g_k
+    # pal: where the users' weights start: an even mix of the prototypes, or the softmax of standard normal
+    # numbers, as in the authors' code.
+    weights_start: Literal["even", "random"] = "even"
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"  # learning rates over the run
+    epochs: int = Field(10, ge=1)  # passes over the comparisons
+    # Steps of the optimiser at which to stop: fewer epochs then, in whole ones and at least one, with about
+    # as many validations; 0: no bound.
+    max_steps: int = Field(0, ge=0)
+    # Comparisons a step (mixture: whole users with about as many); 0 takes all.
+    batch_size: int = Field(1024, ge=0)
+    # Order within an epoch: comparisons at random, or prompts at random, each with its comparisons together,
+    # so that a batch meets fewer items and costs less; mixture: users at random.
+    shuffle: Literal["comparisons", "prompts"] = "comparisons"
+    # Of f and g_k in training; bfloat16 pays for wide layers where the chip multiplies it. Losses, optimiser,
+    # validation and scores stay float32.
+    precision: Literal["float32", "bfloat16"] = "float32"
+    # mixture: share of the run over which the inverse temperature rises to 1.
+    anneal: Annotated[Number, Field(ge=0, le=1)] = 0.4
+    # mixture: how it rises: by the same amount each step, or by the same factor, which suits users with
+    # hundreds of answers, whose classes form too early under the linear schedule.
+    annealing_schedule: Literal["linear", "geometric"] = "linear"
+    start_answers: Positive = 2.0  # mixture: of a user's answers, how many count at the start; later all do
+    validate_every: int = Field(1, ge=1)  # epochs between validations
+    best_by: Literal["accuracy", "loss"] = "accuracy"  # what the best validated epoch is chosen by
+    patience: int = Field(0, ge=0)  # validations without a better one before stopping early; 0: never
+    restarts: int = Field(1, ge=1)  # fits from different starts; the one of lowest training loss is kept
 
     @model_validator(mode="after")
     def _needs_a_likelihood(self) -> "FitConfig":
@@ -229,11 +161,6 @@ class FitConfig(Config):
         if self.objective == "mixture" and self.bound_loss:
             raise ValueError(f"bound_loss must be 0 with objective 'mixture', got {self.bound_loss:g}")
         return self
-
-    @property
-    def logit_init_std(self) -> float:
-        """Standard deviation of the logits that the users' free weights start from."""
-        return 1.0 if self.weights_start == "random" else 0.01
 
     def inverse_temperature(self, start: float, done: float) -> float:
         """The inverse temperature of `mixture` after this share of the run: from `start` up to 1."""

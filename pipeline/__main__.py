@@ -36,33 +36,28 @@ the run with --world 1 afterwards, or `dvc repro`, writes the shards and encodes
 """
 
 
-def known(dataset: str) -> str:
-    """A dataset's name, if there is such a dataset; else PipelineError."""
-    from pipeline import params
-    from pipeline.datasets import DATASETS
-
-    if dataset not in DATASETS and dataset not in (names := params.load().names):
-        raise PipelineError(f"dataset must be one of {', '.join(names)}, got {dataset!r}")
-    return dataset
-
-
 def command(stage: str) -> Callable[..., None]:
     """The function behind a stage's command; it imports the stage's module only when it runs."""
 
-    def run(*args: Any, **options: Any) -> None:
-        import_module(f"pipeline.stages.{stage.replace('-', '_')}").main(*args, **options)
-
     def all_datasets() -> None:
-        run()
+        import_module(f"pipeline.stages.{stage}").main()
+
+    def run(dataset: str, *args: Any, **options: Any) -> None:
+        from pipeline import params
+        from pipeline.datasets import DATASETS
+
+        if dataset not in DATASETS and dataset not in (names := params.load().names):
+            raise PipelineError(f"dataset must be one of {', '.join(names)}, got {dataset!r}")
+        import_module(f"pipeline.stages.{stage.replace('-', '_')}").main(dataset, *args, **options)
 
     def one_dataset(dataset: Dataset) -> None:
-        run(known(dataset))
+        run(dataset)
 
     def encode(dataset: Dataset, rank: Rank = None, world: World = None) -> None:
-        run(known(dataset), rank, world)
+        run(dataset, rank, world)
 
     def choose_k(dataset: Dataset, *, if_auto: IfAuto = False) -> None:
-        run(known(dataset), always=not if_auto)
+        run(dataset, always=not if_auto)
 
     others = {"check": all_datasets, "encode": encode, "choose-k": choose_k, "report": all_datasets}
     return others.get(stage, one_dataset)

@@ -11,6 +11,7 @@ from pal.errors import PalError, shorten
 from pipeline import PipelineError, paths
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import AtLeastOne, Count, DatasetParams, Differing, Method, Text
+from pipeline.storage.tables import read_json
 
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -109,6 +110,24 @@ class Params(Config):
     def __getitem__(self, dataset: str) -> DatasetParams:
         """A dataset's section."""
         return getattr(self, dataset)
+
+    def n_prototypes(self, dataset: str) -> int:
+        """The number of prototypes to fit: model.K, or what choose-k settled on where that is auto."""
+        if self.model.K != "auto":
+            return self.model.K
+        return int(read_json(paths.chosen(dataset), f"choose-k@{dataset}")["K"])
+
+    def device(self, stage: str) -> str:
+        """Where a stage computes, cpu or cuda: as its parameter says; for auto the GPU where there is one."""
+        wanted = getattr(self, stage).device
+        if wanted == "cpu":
+            return "cpu"  # without torch, which takes seconds to import
+        import torch
+
+        found = torch.cuda.is_available()
+        if wanted == "cuda" and not found:
+            raise PipelineError(f"{stage}.device is cuda, but torch sees no GPU here; set it to auto or cpu")
+        return "cuda" if found else "cpu"
 
     @model_validator(mode="after")
     def _datasets_are_known_and_counts_agree(self) -> "Params":

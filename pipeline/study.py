@@ -5,11 +5,11 @@ training and one asked in a test are the same row.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.encoders.vector_store import Embedder, first_places, packed, unpacked
@@ -17,9 +17,6 @@ from pal.fitting.attributes import Attributes
 from pipeline import PipelineError, paths
 from pipeline.storage import tables
 from pipeline.storage.tables import Coded, read_json
-
-if TYPE_CHECKING:
-    from pipeline.params import Params
 
 SIDES = ("prompt", "chosen", "rejected")
 PAIR_COLUMNS = ["pair_id", "user_id", *SIDES, "group", "test", "filtered", "label", "weight"]
@@ -58,7 +55,7 @@ class Study:
         """Users of one half."""
         return len(self.user_ids[users])
 
-    def group_weights(self, users: str) -> torch.Tensor | None:
+    def group_weights(self, users: str) -> Tensor | None:
         """The oracle's weights, a prototype for each group of seen users; None if a user is in none."""
         if self.groups is None:
             return None
@@ -72,15 +69,11 @@ class Study:
 def alike_responses(data: Study) -> str:
     """A sentence on comparisons whose two responses have one vector, as of unknown emoji; else empty."""
     questions, table = data.comparisons.questions, data.embeddings.responses
-    alike = torch.cat([torch.zeros(0, dtype=torch.bool)] + [
-        (table[questions.first[block]] == table[questions.second[block]]).all(1)
-        for block in torch.arange(len(questions)).split(QUESTIONS_AT_ONCE)
-    ])  # fmt: skip
-    count, encoder = int(alike[data.comparisons.question].sum()), data.embedders["responses"]
+    blocks = torch.arange(len(questions)).split(QUESTIONS_AT_ONCE)
+    alike = [(table[questions.first[block]] == table[questions.second[block]]).all(1) for block in blocks]
+    count, encoder = int(torch.cat(alike)[data.comparisons.question].sum()), data.embedders["responses"]
     said = (
         f"{count:,} of {len(data.comparisons):,} comparisons are of two responses with the same vector: the "
-    )
-    said += (
         f"encoder ({encoder.encoder if encoder else 'none'}) cannot tell them apart, so no model can either."
     )
     return said if count else ""
@@ -131,17 +124,13 @@ def load(dataset: str) -> Study:
     places = {name: tables.words(splits[name], splits.names[name], words) for name, words in known.items()}
     places |= {name: tables.words(pairs[name], pairs.names[name]) for name in ("test", "filtered")}
     return Study(
-        dataset=dataset,
+        dataset=dataset, user_ids=user_ids, groups=groups, places=pl.DataFrame(places),
+        dropped=int(bad.sum()), response_ids=unpacked(shards[responses][0]),
+        prompt_ids=unpacked(shards[prompts][0]) if prompts else [],
         embeddings=Embeddings(tensors[prompts] if prompts else torch.zeros(0, 0), tensors[responses]),
         embedders={"prompts": shards[prompts][2] if prompts else None, "responses": shards[responses][2]},
-        prompt_ids=unpacked(shards[prompts][0]) if prompts else [],
-        response_ids=unpacked(shards[responses][0]),
-        user_ids=user_ids,
-        groups=groups,
         comparisons=Comparisons.from_pairs(user=torch.from_numpy(user), **asked, **numbers),
-        places=pl.DataFrame(places),
-        dropped=int(bad.sum()),
-    )
+    )  # fmt: skip
 
 
 def items(dataset: str) -> pl.DataFrame:
@@ -163,26 +152,19 @@ def attributes_of(data: Study, users: str) -> list[Attributes]:
     return [told.get(user, {}) for user in data.user_ids[users]]
 
 
-def n_prototypes(dataset: str, params: "Params") -> int:
-    """The number of prototypes to fit: model.K, or what choose-k settled on where that is auto."""
-    if params.model.K != "auto":
-        return params.model.K
-    return int(read_json(paths.chosen(dataset), f"choose-k@{dataset}")["K"])
-
-
-def pick_device(wanted: str, key: str) -> str:
-    """Where to compute, cpu or cuda: as the parameter `key` wants; for auto the GPU where there is one."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise PipelineError(f"{key} is cuda, but torch sees no GPU here; set it to auto or cpu")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+def places_in_user(user: Tensor, n_users: int, generator: torch.Generator | None = None) -> Tensor:
+    """Each comparison's place, from 0, among its user's, in random order; without a generator as is."""
+    n = len(user)
+    shuffled = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    order = shuffled[torch.argsort(user[shuffled], stable=True)]
+    counts = torch.bincount(user, minlength=n_users)
+    place = torch.empty_like(user)
+    place[order] = torch.arange(n) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return place
 
 
 def _rows_of(
-    dataset: str,
-    side: str,
-    pairs: Coded,
-    shards: dict[str, tuple[np.ndarray, np.ndarray, Embedder]],
-    dropped: list[str],
+    dataset: str, side: str, pairs: Coded, shards: dict[str, tables.Shard], dropped: list[str]
 ) -> tuple[str | None, np.ndarray]:
     """The modality of one side's items, and each pair's row in its embeddings: -1 where it was dropped."""
     codes, values = pairs[side], pairs.names[side]

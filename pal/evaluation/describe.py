@@ -10,16 +10,14 @@ has the word, not a token.
     for each in describe(RewardModel.load("mine/model"), answers, prompts):
         print(each.name, each.title)
 
-Shapes used in this module:
-    n       responses, each to a prompt
-    points  states that are described
-    state   numbers of a user's state
+Shapes: n responses, each to a prompt, points (states that are described), s numbers of a user's state.
 """
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -100,9 +98,6 @@ def describe(
         prompts: One per response, or one for all; None where the model reads none and all are alternatives.
         user: Whose taste, as `RewardModel.score` takes it; None describes prototypes or directions.
         number: How many responses and words to give at most of either kind.
-
-    Raises:
-        PalError: If no prompt has two responses, or an item cannot be read.
     """
     responses = list(responses)
     given = [prompts] * len(responses) if prompts is None or isinstance(prompts, str | bytes) else prompts
@@ -112,12 +107,10 @@ def describe(
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     group = torch.tensor([numbers[key] for key in keys], dtype=torch.long)
     if not len(group) or int(torch.bincount(group).max()) < 2:
-        advice = "rewards only compare these"
-        raise PalError(f"some prompt must have two responses or more, got one each; {advice}")
-
-    def rewards(states: Float[Tensor, "points state"]) -> Float[Tensor, "n points"]:
-        return model.score_states(prompts, responses, states)
-
+        raise PalError(
+            "some prompt must have two responses or more, got one each; rewards only compare these"
+        )
+    rewards = partial(model.score_states, prompts, responses)
     texts, asked = ([x if isinstance(x, str) else None for x in items] for items in (responses, given))
     people = (model.head, model.population, model.states)
     return describe_rewards(*people, rewards, group, texts, asked, targets=targets, number=number)
@@ -126,13 +119,13 @@ def describe(
 def describe_rewards(
     head: PreferenceModel,
     population: Population,
-    people: Float[Tensor, "users state"],
+    people: Float[Tensor, "users s"],
     rewards: Any,
     group: Int[Tensor, " n"],
     texts: Sequence[str | None],
     prompts: Sequence[str | None],
     *,
-    targets: Mapping[str, Float[Tensor, " state"]] | None = None,
+    targets: Mapping[str, Float[Tensor, " s"]] | None = None,
     number: int = 8,
 ) -> list[Description]:
     """Describe states by the rewards of responses; see `describe`.
@@ -143,7 +136,6 @@ def describe_rewards(
     name; None for prototypes or main directions.
     """
     mean = population.mean.float()
-    shares: list[float | None]
     if targets is not None:
         names, states, shares = list(targets), torch.stack([*targets.values()]).float(), [None] * len(targets)
     elif isinstance(head, PrototypeModel):
@@ -176,11 +168,9 @@ def describe_rewards(
         )
         liked, disliked, features = _in_words(shown, values, group[rows].numpy())
         also = {each.name for each in liked}
-        disliked = [each for each in disliked if each.name not in also]
+        words = liked[:number], [each for each in disliked if each.name not in also][:number]
         share = None if share is None else round(float(share), 4)
-        described.append(
-            Description(name, share, likes, dislikes, liked[:number], disliked[:number], features)
-        )
+        described.append(Description(name, share, likes, dislikes, *words, features))
     return described
 
 
@@ -203,7 +193,7 @@ def chances(rewards: Float[Tensor, "n points"], group: Int[Tensor, " n"]) -> Flo
 
 def main_directions(
     population: Population, rewards: Any, group: Int[Tensor, " n"]
-) -> tuple[Float[Tensor, "directions state"], Float[Tensor, " directions"]]:
+) -> tuple[Float[Tensor, "directions s"], Float[Tensor, " directions"]]:
     """Directions of the state along which people's rewards differ most, for models linear in the state.
 
     Each is one standard deviation of the people along it, and has its share of the variance of rewards; the

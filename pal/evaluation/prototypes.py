@@ -5,15 +5,9 @@ Prototypes come in any order, so those of two fits are matched first (Hungarian 
 without groups also agree on what everybody likes; so only what tells prototypes apart is compared: their
 margins on common questions, less the mean over prototypes.
 
-Shapes used in this module:
-    q      questions
-    n      comparisons
-    users  users
-    K      prototypes
-    state  size of a user's state; K where states are weights over prototypes
+Shapes: q questions, n comparisons, users, K prototypes, s numbers of a state.
 """
 
-from dataclasses import dataclass
 from math import log
 from typing import NamedTuple
 
@@ -27,7 +21,7 @@ from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
 from pal.errors import PalError
-from pal.models.base import LOSSES, PreferenceModel, expected_loss, feature_blocks
+from pal.models.base import PreferenceModel, expected_loss, feature_blocks, logistic
 from pal.users.points import Points, solve_weights
 
 LIKELIER = 20.0  # how many times likelier answers must be outside than anywhere between the prototypes
@@ -81,10 +75,9 @@ def outside_hull(
 ) -> Bool[Tensor, " users"]:
     """Likelihood ratio of users outside the convex hull of the prototypes: whom no mix describes.
 
-    A user's answers have their greatest likelihood somewhere between the prototypes, and somewhere in a
-    simplex around the same centre that is twice as wide. A user is outside whose answers are 20 times
-    likelier in the second; one without comparisons is not. Margins are each comparison's in favour of the
-    chosen response at each prototype, and must be linear in the weights.
+    A user is outside whose answers have a greatest likelihood in a simplex around the same centre, twice as
+    wide, that is 20 times that between the prototypes; one without comparisons is not. Margins are each
+    comparison's in favour of the chosen response at each prototype, and must be linear in the weights.
     """
     if margins.shape[1] == 1 or not len(margins):
         return torch.zeros(n_users, dtype=torch.bool)
@@ -100,8 +93,8 @@ def outside_hull(
 
 
 def one_state_for_all(
-    head: PreferenceModel, states: Float[Tensor, "users state"], embeddings: Embeddings, train: Comparisons
-) -> Float[Tensor, "1 state"] | None:
+    head: PreferenceModel, states: Float[Tensor, "users s"], embeddings: Embeddings, train: Comparisons
+) -> Float[Tensor, "1 s"] | None:
     """The state, of those where users are, that fits all training answers best each with their own care.
 
     What a model gains over itself with this state is due to users' tastes, not to its width, nor to a place
@@ -116,35 +109,27 @@ def one_state_for_all(
         likelihood = torch.zeros(len(CARES), len(states), len(places), device=states.device)
         for block, features, row in feature_blocks(head, embeddings, train):
             margin = head.margins_at(features, places).index_select(0, row) * block.sign[:, None]
-            label, weight = (None if x is None else x[:, None] for x in (block.label, block.weight))
+            label = None if block.label is None else block.label[:, None]
             for care, table in zip(CARES, likelihood, strict=True):
-                loss = expected_loss(LOSSES["logistic"], care * margin, label)
-                table.index_add_(0, block.user, -loss if weight is None else -loss * weight)
+                loss = expected_loss(logistic, care * margin, label)
+                table.index_add_(0, block.user, -loss * block.weights[:, None])
         best = likelihood.logsumexp(0).double().sum(0).argmax()
         return places[best][None]
 
 
-@dataclass(frozen=True)
-class Plurality:
-    """Whether users' own states predict their answers better than other users' states do."""
-
-    # Share of shuffles that predict at least as well as the own states, these counted too; never 0. None
-    # where it cannot be told, as users are asked of different things.
-    p_value: float | None
-    n_users: int  # judged
-    n_comparisons: int  # theirs
-
-
 def plurality_test(
     head: PreferenceModel,
-    states: Float[Tensor, "users state"],
+    states: Float[Tensor, "users s"],
     embeddings: Embeddings,
     held_out: Comparisons,
     *,
     shuffles: int = SHUFFLES,
     seed: int = 0,
-) -> Plurality:
+) -> float | None:
     """Permutation test of whether users prefer differently: shuffle states, and compare held-out predictions.
+
+    The p-value is the share of shuffles that predict at least as well as the own states, these counted too.
+    It is None where it cannot be told, as users are asked of different things.
 
     Where everyone prefers alike, a state fitted to one user's answers says nothing about that user's other
     answers, and it makes no difference whose state judges them; the test is exact then. Only held-out
@@ -177,19 +162,16 @@ def plurality_test(
             head.margins_at(features, own).index_select(0, place) * block.sign[:, None]
             for block, features, place in feature_blocks(head, embeddings, held_out)
         ]
-        margins = torch.cat(blocks)
-        if held_out.label is not None:  # a tie speaks for neither response
-            margins = margins * (2 * held_out.label[:, None] - 1)
+        margins = torch.cat(blocks) * (2 * held_out.labels[:, None] - 1)  # a tie speaks for neither response
         if bool((q.prompt[asked] < 0).any()):
             topic = (embeddings.responses[q.first[asked]] + embeddings.responses[q.second[asked]]).float() / 2
         else:
             topic = embeddings.prompts[q.prompt[asked]].float()
     user = row.numpy(force=True)
     strata = alike_questions(topic.numpy(force=True), user)
-    p_value = None
-    if strata is not None:
-        p_value = shuffle_test(margins.numpy(force=True), user, strata, shuffles=shuffles, rng=rng)
-    return Plurality(p_value, len(users), len(held_out))
+    if strata is None:
+        return None
+    return shuffle_test(margins.numpy(force=True), user, strata, shuffles=shuffles, rng=rng)
 
 
 def shuffle_test(

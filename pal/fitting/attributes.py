@@ -10,9 +10,9 @@ of the states are linear in the attributes, each attribute's effects under a rid
 in products of attributes and states. Whether attributes help is judged on people who were left out, by the
 likelihood of all their answers, beside the same without attributes.
 
-Shapes: people with answers and attributes, features (numbers that stand for attributes: one of a number, one
-of each value of a category), evidence of the population, state (directions in which the population varies,
-scaled to its standard deviations).
+Shapes: people with answers and attributes, f features (numbers that stand for attributes: one of a number,
+one of each value of a category), e numbers of the population's evidence, points, s directions in which the
+population varies, scaled to its standard deviations.
 """
 
 import math
@@ -64,11 +64,7 @@ class AttributePrior:
 
     @classmethod
     def from_json(cls, columns: Any, effects: Tensor) -> "AttributePrior":
-        """The prior of columns that were read from a file.
-
-        Raises:
-            PalError: If they are no columns.
-        """
+        """The prior of columns that were read from a file, checked."""
         try:
             COLUMNS.validate_python(columns)
         except ValidationError:
@@ -77,13 +73,10 @@ class AttributePrior:
             ) from None
         return cls(columns, effects)
 
-    def evidence(self, people: Sequence[Attributes]) -> Float[Tensor, "people evidence"]:
+    def evidence(self, people: Sequence[Attributes]) -> Float[Tensor, "people e"]:
         """What the attributes of people say; zeros of someone of whom none is known.
 
         A value that was not seen in fitting is as one that is not known.
-
-        Raises:
-            PalError: If what should be a number is none.
         """
         x = features_of(self.columns, people).to(self.effects)
         known = x.abs().sum(1, keepdim=True) > 0
@@ -115,7 +108,7 @@ def describe_attributes(people: Sequence[Attributes]) -> dict[str, Any]:
     return columns
 
 
-def features_of(columns: Mapping[str, Any], people: Sequence[Attributes]) -> Float[Tensor, "people features"]:
+def features_of(columns: Mapping[str, Any], people: Sequence[Attributes]) -> Float[Tensor, "people f"]:
     """Numbers for attributes, 0 on average: standardised numbers, and values one-hot less their share.
 
     Attributes that have no column are not read.
@@ -165,12 +158,12 @@ LEAST, LEAST_WITHIN = 1e-4, 1e-2  # variance of an effect; variance that attribu
 PENALTY = 0.05  # on squares of what attributes do to log-masses
 NUMBERS_AT_ONCE = 1 << 24
 
-Effects = Float[Tensor, "one_and_features evidence"]
+Effects = Float[Tensor, "one_and_f e"]
 
 
 def fit_attributes(
     population: Population,
-    evidence: Float[Tensor, "people evidence"],
+    evidence: Float[Tensor, "people e"],
     people: Sequence[Attributes],
     seed: int = 0,
     *,
@@ -212,10 +205,7 @@ class _OfGaussian:
     """A regression of states that are normal about their means on people's features x."""
 
     def __init__(
-        self,
-        population: Gaussian,
-        evidence: Float[Tensor, "people evidence"],
-        x: Float[Tensor, "people features"],
+        self, population: Gaussian, evidence: Float[Tensor, "people e"], x: Float[Tensor, "people f"]
     ) -> None:
         self.x, self.centre = x, population.centre.double()
         values, vectors = torch.linalg.eigh(population.covariance.double())
@@ -288,16 +278,13 @@ class _OfPoints:
     """Masses of points that depend on attributes; see `_OfGaussian`."""
 
     def __init__(
-        self,
-        population: Points,
-        evidence: Float[Tensor, "people points"],
-        x: Float[Tensor, "people features"],
+        self, population: Points, evidence: Float[Tensor, "people points"], x: Float[Tensor, "people f"]
     ) -> None:
         self.x, self.read = x, evidence
         self.log_masses = population.mass.double().log()
         self.states = (population.points - population.mean).double()
 
-    def fit(self, rows: Tensor, *, blind: bool = False) -> Float[Tensor, "features state"]:
+    def fit(self, rows: Tensor, *, blind: bool = False) -> Float[Tensor, "f s"]:
         """What a feature does to the log-mass of a point, by each number of its state."""
         effects = self.x.new_zeros(self.x.shape[1], self.states.shape[1]).requires_grad_(not blind)
         if blind:
@@ -314,12 +301,12 @@ class _OfPoints:
             descent.step(loss)
         return effects.detach()
 
-    def likelihood(self, rows: Tensor, effects: Float[Tensor, "features state"]) -> Float[Tensor, " people"]:
+    def likelihood(self, rows: Tensor, effects: Float[Tensor, "f s"]) -> Float[Tensor, " people"]:
         """Logarithm of the likelihood of each one's answers."""
         prior = torch.log_softmax(self.log_masses + self.x[rows] @ effects @ self.states.T, 1)
         return torch.logsumexp(prior + self.read[rows], 1)
 
-    def effects(self, fitted: Float[Tensor, "features state"]) -> Effects:
+    def effects(self, fitted: Float[Tensor, "f s"]) -> Effects:
         """As evidence: what is added to log-masses."""
         shifts = fitted @ self.states.T
         return torch.cat([shifts.new_zeros(1, shifts.shape[1]), shifts])

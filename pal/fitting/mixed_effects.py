@@ -5,9 +5,9 @@ normal states, whose covariance EM learns (mixed logit: McFadden and Train, 2000
 Clayton, 1993), extrapolated. The last round is kept: a marginal likelihood guards itself against overfitting.
 
 Shapes: n comparisons, q distinct questions, users, items with an effect of their own, wide (directions that
-the shared reward reads), state (directions along which people differ, such items, factors, and that of the
-shared reward), factors of people's likings for items, padded (items, and a row of zeros for others), latent
-(leading directions of the embeddings).
+the shared reward reads), s numbers of a state (directions along which people differ, such items, factors, and
+that of the shared reward), k factors of people's likings for items, padded (items, and a row of zeros for
+others), d leading directions of the embeddings.
 """
 
 from collections.abc import Iterator
@@ -111,12 +111,12 @@ class Likings(NamedTuple):
         for rows in torch.arange(len(self.user), device=self.user.device).split(ROWS_AT_ONCE):
             yield self.of(rows)
 
-    def apart(self, loadings: Float[Tensor, "padded factors"]) -> Float[Tensor, "n factors"]:
+    def apart(self, loadings: Float[Tensor, "padded k"]) -> Float[Tensor, "n k"]:
         """Loadings of the first item less those of the second."""
         return loadings[self.items[:, 0]] - loadings[self.items[:, 1]]
 
     def slopes(
-        self, factors: Float[Tensor, "users factors"], apart: Float[Tensor, "n factors"]
+        self, factors: Float[Tensor, "users k"], apart: Float[Tensor, "n k"]
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """First derivative of the log-likelihood in each margin, and minus the second."""
         chance = torch.sigmoid(self.margin + (apart * factors[self.user]).sum(1))
@@ -125,7 +125,7 @@ class Likings(NamedTuple):
 
 def find_loadings(
     model: LinearModel, embeddings: Embeddings, train: Comparisons
-) -> tuple[Float[Tensor, "items factors"], Float[Tensor, "latent factors"]]:
+) -> tuple[Float[Tensor, "items k"], Float[Tensor, "d k"]]:
     """What people's likings for known items have in common, beyond what all like: loadings of factors.
 
     Who likes one item likes another, as in collaborative filtering, whatever the embeddings tell of the two:
@@ -173,11 +173,8 @@ def find_loadings(
 
 
 def _factors(
-    said: Likings,
-    loadings: Float[Tensor, "padded factors"],
-    factors: Float[Tensor, "users factors"],
-    steps: int,
-) -> tuple[Float[Tensor, "users factors"], Float[Tensor, "users factors factors"]]:
+    said: Likings, loadings: Float[Tensor, "padded k"], factors: Float[Tensor, "users k"], steps: int
+) -> tuple[Float[Tensor, "users k"], Float[Tensor, "users k k"]]:
     """Each person's factors under a standard normal prior: the mode, by Newton's method, and covariance."""
     n_users, n = factors.shape
     for _ in range(steps):
@@ -195,8 +192,8 @@ def _factors(
 
 
 def _loadings(
-    said: Likings, x: Float[Tensor, "items latent"], n: int
-) -> tuple[Float[Tensor, "padded factors"], Float[Tensor, "latent factors"]]:
+    said: Likings, x: Float[Tensor, "items d"], n: int
+) -> tuple[Float[Tensor, "padded k"], Float[Tensor, "d k"]]:
     """Loadings of n factors by EM, one Newton step of either kind a round; the last row, of no item, is 0.
 
     Also their prior mean: what the items' places along the embeddings' directions tell of them.
@@ -235,7 +232,7 @@ def _loadings(
     return loadings, told
 
 
-def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[Tensor, "padded factors"]:
+def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[Tensor, "padded k"]:
     """Directions in which the likelihood rises first, where nobody has factors yet."""
     none, wide = said.margin.new_zeros(n_users, 0), n_items + 1
     slope, curvature = said.slopes(none, said.margin.new_zeros(len(said.user), 0))
@@ -253,7 +250,7 @@ def _first_loadings(said: Likings, n_items: int, n_users: int, n: int) -> Float[
     return torch.cat([START**2 * (n_items / n) ** 0.5 * leading, torch.zeros_like(leading[:1])])
 
 
-def _foretold(said: Likings, loadings: Float[Tensor, "padded factors"]) -> Float[Tensor, " users"]:
+def _foretold(said: Likings, loadings: Float[Tensor, "padded k"]) -> Float[Tensor, " users"]:
     """Log-likelihood of what each person says of half of the items, from what they say of the other half."""
     users, user = torch.unique(said.user, return_inverse=True)
     said = said._replace(user=user)
@@ -415,7 +412,7 @@ class _Block:
 
 def _em_round(
     population: Gaussian, blocks: list[_Block], n_users: int
-) -> tuple[Float[Tensor, "users state"], Gaussian]:
+) -> tuple[Float[Tensor, "users s"], Gaussian]:
     """One round of EM: users' mean states, and the population that their posteriors' moments make."""
     residual = float(population.residual)
     prior, centre = population.covariance.float(), population.centre.float()
@@ -473,9 +470,7 @@ def _extrapolated(start: Gaussian, once: Gaussian, twice: Gaussian) -> Gaussian:
     return Gaussian(centre, _within(guess[D:-1].view(D, D), least, most), residual, twice.ties)
 
 
-def _within(
-    covariance: Float[Tensor, "state state"], least: float, most: float
-) -> Float[Tensor, "state state"]:
+def _within(covariance: Float[Tensor, "s s"], least: float, most: float) -> Float[Tensor, "s s"]:
     """A covariance whose eigenvalues are brought within bounds; none is above the largest that is allowed."""
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     bounded = (vectors * values.clamp(least, min(most, LARGEST))) @ vectors.T

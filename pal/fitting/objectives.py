@@ -109,7 +109,8 @@ class PerComparison(Objective):
         super().__init__(embeddings, train, config)
         self.register_buffer("given", given)
         if given is None:
-            self.free = nn.Parameter(config.logit_init_std * torch.randn(n_users, model.state_dim))
+            spread = 1.0 if config.weights_start == "random" else 0.01
+            self.free = nn.Parameter(spread * torch.randn(n_users, model.state_dim))
 
     @override
     def loss(self, model: PreferenceModel, batch: Comparisons, done: float) -> Float[Tensor, ""]:

@@ -33,7 +33,7 @@ class Fitted:
     """The result of a fit: the shared model, in evaluation mode, and the seen users' states."""
 
     head: PreferenceModel
-    states: Float[Tensor, "users state"]
+    states: Float[Tensor, "users s"]
     train_loss: float  # mean over the training comparisons, dropout off
     # One entry per validation: epoch, loss, and val_loss and val_accuracy where there are such comparisons.
     history: list[dict[str, float]] = field(default_factory=list)
@@ -48,7 +48,7 @@ def fit(
     head: HeadConfig,
     config: FitConfig,
     val: Comparisons | None = None,
-    states: Float[Tensor, "users state"] | None = None,
+    states: Float[Tensor, "users s"] | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     progress: Progress | None = None,
@@ -105,7 +105,7 @@ def fit(
 
 
 def check_task(
-    train: Comparisons, n_users: int, head: HeadConfig, states: Float[Tensor, "users state"] | None
+    train: Comparisons, n_users: int, head: HeadConfig, states: Float[Tensor, "users s"] | None
 ) -> None:
     """Refuse a fit without comparisons, or with a K above the number of users."""
     if not len(train):

@@ -37,7 +37,7 @@ class Task:
         return bool(self.embeddings.prompts.shape[1])
 
     def fit(
-        self, head: HeadConfig, config: FitConfig, states: Float[Tensor, "users state"] | None = None
+        self, head: HeadConfig, config: FitConfig, states: Float[Tensor, "users s"] | None = None
     ) -> "Learned":
         """Fit a head as a config says, by `pal.fitting.trainer.fit`; `states` that are given stay."""
         fitted = fit(
@@ -114,7 +114,7 @@ class Learned:
 
     def evidence(
         self, embeddings: Embeddings, comparisons: Comparisons, n_users: int
-    ) -> Float[Tensor, "users evidence"]:
+    ) -> Float[Tensor, "users e"]:
         """What users' comparisons say of their states, as the population counts it."""
         population = self.population
         with torch.no_grad():

@@ -7,7 +7,8 @@ or another on r, v and w, or, as VPL, with a network that infers w from the answ
 `LinearModel`, so that all else works as with any other.
 
 Shapes: n comparisons, q distinct questions, wide (leading directions that the basis reads), users, K rewards
-of the basis, state (K, and the factor of the shared reward, which is 1), free (a state without that factor).
+of the basis, s numbers of a state (K, and the factor of the shared reward, which is 1), free (all of them but
+that factor).
 """
 
 from collections.abc import Callable
@@ -128,8 +129,8 @@ def descend(
 
 
 def fit_normal(
-    model: PreferenceModel, states: Float[Tensor, "users state"], embeddings: Embeddings, train: Comparisons
-) -> tuple[Float[Tensor, "users state"], Gaussian]:
+    model: PreferenceModel, states: Float[Tensor, "users s"], embeddings: Embeddings, train: Comparisons
+) -> tuple[Float[Tensor, "users s"], Gaussian]:
     """Mean and covariance of people's weights by EM, from weights to begin with; and the weights it expects.
 
     The last number of a state is the same for all, and stays.
@@ -264,13 +265,13 @@ class _Vpl(nn.Module):
     def population(self) -> Amortised:
         return Amortised(self.reads, self.says)
 
-    def turned(self, answers: Answers) -> Float[Tensor, "n state"]:
+    def turned(self, answers: Answers) -> Float[Tensor, "n s"]:
         """Features of each comparison, as the linear model will give them, turned to the chosen response."""
         features = answers.features @ torch.cat([self.rewards, self.shared[None]]).T
         return features[answers.row] * answers.of.sign[:, None]
 
     def belief(
-        self, answers: Answers, turned: Float[Tensor, "n state"], n_users: int, kept: Float[Tensor, " n"]
+        self, answers: Answers, turned: Float[Tensor, "n s"], n_users: int, kept: Float[Tensor, " n"]
     ) -> tuple[Float[Tensor, "users free"], Float[Tensor, "users free"]]:
         """Means and log variances of users, of whose answers those are read that `kept` weighs."""
         population, of = self.population(), answers.of

@@ -17,8 +17,7 @@ Removing the prototype that is missed least, then fitting on for a few steps, le
 (Figueiredo and Jain, 2002). Otherwise every K is fitted from a new start, as training does, until two
 candidates are no better than the best.
 
-Shapes: n comparisons, users, K prototypes, candidates (numbers of prototypes that are tried), dim of an
-embedding, width (directions kept).
+Shapes: n comparisons, users, K prototypes, dim of an embedding, width (directions kept).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +39,7 @@ from pal.evaluation.prototypes import one_state_for_all
 from pal.fitting.objectives import Mixture, user_balanced
 from pal.fitting.trainer import Fitted, check_finite, check_task, descend, fit, training_threads
 from pal.models.base import PreferenceModel, make_model, margins, mean_loss
-from pal.users.population import fit_population
+from pal.users.points import Points
 
 USER_FOLDS = 3  # parts of the users; each is judged by fits to the others
 PAIR_FOLDS = 4  # parts of what a user compared; each is judged by a user located from the others
@@ -49,21 +48,10 @@ WIDTH = 64  # directions of the embeddings that are read with one prototype per 
 # How to fit one prototype per user: few long steps, found on simulations and on Persona with seeds that judge
 # nothing else. With a linear annealing schedule the inverse temperature rises too early for so few steps.
 ONE_PER_USER = {
-    "objective": "mixture",
-    "grid_points": 0,
-    "loss": "logistic",
-    "bound_loss": 0.0,
-    "optimiser": "adamw",
-    "learning_rate": 0.03,
-    "weights_learning_rate": 0.1,
-    "scale_learning_rate": 0.0,
-    "schedule": "one_cycle",
-    "epochs": 80,
-    "max_steps": 80,
-    "annealing_schedule": "geometric",
-    "anneal": 0.4,
-    "restarts": 1,
-}
+    "objective": "mixture", "grid_points": 0, "loss": "logistic", "bound_loss": 0.0, "optimiser": "adamw",
+    "learning_rate": 0.03, "weights_learning_rate": 0.1, "scale_learning_rate": 0.0, "schedule": "one_cycle",
+    "epochs": 80, "max_steps": 80, "annealing_schedule": "geometric", "anneal": 0.4, "restarts": 1,
+}  # fmt: skip
 MIN_BATCH = 200_000  # comparisons a step
 ROWS_AT_ONCE = 1 << 16
 
@@ -108,22 +96,11 @@ def choose_k(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Choice:
-    """Cross-validate candidates for the number of prototypes.
+    """Cross-validate candidates for the number of prototypes on training comparisons of the seen users.
 
-    Args:
-        embeddings: Frozen-encoder outputs that the comparisons point into.
-        comparisons: Training comparisons of the seen users; never test comparisons.
-        n_users: Seen users.
-        head: Its K is replaced.
-        config: How to fit: as `one_prototype_per_user` gives it, or as training will. The last epoch is
-            kept, as there is nothing to choose one by.
-        candidates: Where every K is fitted from a new start, those are left out that lie beyond two which are
-            no better than the best before them.
-        device: Where to fit.
-        seed: Makes folds and fits random.
-
-    Raises:
-        PalError: If candidates are missing or exceed the users of a fit, or no user has two comparisons.
+    The K of the head is replaced. The config is what `one_prototype_per_user` gives, or as training will fit;
+    the last epoch is kept, as there is nothing to choose one by. Where every K is fitted from a new start,
+    those candidates are left out that lie beyond two which are no better than the best before them.
     """
     tried = sorted(set(candidates))
     if not tried or tried[0] < 1:
@@ -152,16 +129,16 @@ def choose_k(
     options = {"config": config, "device": device, "seed": seed}
     if one_per_user:
         for fold in folds:
-            data = {"n_users": fold.n_users, "head": head}
-            for fitted in prune_prototypes(embeddings, fold.train, **data, most=tried[-1], **options):
+            data = {"n_users": fold.n_users, "head": head, "most": tried[-1]}
+            for fitted in prune_prototypes(embeddings, fold.train, **data, **options):
                 if (K := fitted.head.config.K) in right:
-                    right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
+                    right[K] += _held_out_right(fitted, embeddings, fold, n_users, config.loss)
         return decide(_with_one(right, total), total)
     for done, K in enumerate(tried, 1):
         for fold in folds:
             data = {"n_users": fold.n_users, "head": head.model_copy(update={"K": K})}
             fitted = fit(embeddings, fold.train, **data, **options)
-            right[K] += _held_out_right(fitted, embeddings, fold, n_users, config)
+            right[K] += _held_out_right(fitted, embeddings, fold, n_users, config.loss)
         choice = decide(_with_one({K: right[K] for K in tried[:done]}, total), total)
         accuracies = [candidate.accuracy for candidate in choice.candidates]
         if done - 1 - accuracies.index(max(accuracies)) >= BEYOND:
@@ -195,17 +172,12 @@ def leading_directions(embeddings: Embeddings, comparisons: Comparisons, width: 
 def decide(right: Mapping[int, Float[np.ndarray, " users"]], total: Int[np.ndarray, " users"]) -> Choice:
     """One-standard-error rule, held by a paired test: the smallest K that the best does not clearly beat.
 
-    A candidate is sufficient within one standard error of the best, that of a mean over users, the larger of
-    the two (Breiman et al., 1984); and also where the difference to the best, paired by user, is below
-    Student's quantile of 97.5 %. The first is the larger with many users. With ten, whom chance alone makes
-    differ by more than one error between several candidates, the second is. One user tells no candidates
-    apart. Errors are never below what so many answers can tell: where two of 1,800 are judged wrong, or none,
-    the spread over users says nothing.
-
-    Args:
-        right: Right judgements by candidate and user; candidates in ascending order, of equals the first is
-            the best.
-        total: Comparisons judged, by user; users without are left out.
+    `right` are right judgements of `total` comparisons, candidates in ascending order. A candidate is
+    sufficient within one standard error of the best, that of a mean over users, the larger of the two
+    (Breiman et al., 1984); and also where the difference to the best, paired by user, is below Student's
+    quantile of 97.5 %: with ten users chance alone makes several candidates differ by more than one error.
+    One user tells no candidates apart. Errors are never below what so many answers can tell: where two of
+    1,800 are judged wrong, or none, the spread over users says nothing.
     """
     judged = total > 0
     n_users, n = int(judged.sum()), int(total.sum())
@@ -284,32 +256,27 @@ def folds_of_sides(comparisons: Comparisons, rng: np.random.Generator) -> Int[np
 
 
 def _held_out_right(
-    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, config: FitConfig
+    fitted: Fitted, embeddings: Embeddings, fold: _Fold, n_users: int, loss: str
 ) -> Float[np.ndarray, "2 users"]:
     """Right judgements of held-out users' comparisons, each by the user as located from the other folds.
 
     Then of the same with the one state that fits the other users best.
     """
-    population = fit_population(config.population, fitted.states)
+    population = Points.from_states(fitted.states)
     user, (first, second) = fold.held_out.user, fold.side_folds
     inside = first == second
     with torch.inference_mode():
-        each = population.evidence(fitted.head, embeddings, fold.held_out, config.loss)
-        by_fold = each.new_zeros(PAIR_FOLDS * n_users, each.shape[1]).index_add(
-            0, first * n_users + user, each
-        )
-        across = ~inside
-        by_fold = by_fold.index_add(0, (second * n_users + user)[across], each[across])
-        everything = each.new_zeros(n_users, each.shape[1]).index_add(0, user, each)
+        each = population.evidence(fitted.head, embeddings, fold.held_out, loss)
+        by_fold = population.total(each, first * n_users + user, PAIR_FOLDS * n_users)
+        by_fold = by_fold.index_add(0, (second * n_users + user)[~inside], each[~inside])
+        everything = population.total(each, user, n_users)
         # Evidence adds up over comparisons: all of it, less what a fold has part in, is that of the others.
         states = population.posterior((everything - by_fold.view(PAIR_FOLDS, n_users, -1)).flatten(0, 1)).mean
         judged = fold.held_out[inside.nonzero()[:, 0]]
         own = replace(judged, user=first[inside] * n_users + judged.user)
         alike = one_state_for_all(fitted.head, fitted.states, embeddings, fold.train)
         alike = (fitted.states[:1] if alike is None else alike).expand(n_users, -1)
-        both = [
-            margins(fitted.head, *each) for each in ((states, embeddings, own), (alike, embeddings, judged))
-        ]
+        both = margins(fitted.head, states, embeddings, own), margins(fitted.head, alike, embeddings, judged)
     return np.stack([Judged.from_margins(each, judged.user, n_users=n_users).right for each in both])
 
 
@@ -341,10 +308,10 @@ def prune_prototypes(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Iterator[Fitted]:
-    """Fits with `most` prototypes, at most `n_users`, one fewer, and so on down to one.
+    """Fits as `fit` with `most` prototypes, at most `n_users`, one fewer, and so on down to one.
 
-    Takes and raises what `pal.fitting.trainer.fit` does. The K of the head is replaced, and there is no
-    dropout: so few steps need no noise. The objective is `mixture`, with `grid_points` 0.
+    The K of the head is replaced, and there is no dropout: so few steps need no noise. The objective is
+    `mixture`, with `grid_points` 0.
     """
     start = head.model_copy(update={"K": min(most + SPARE, n_users), "dropout": 0.0})
     check_task(train, n_users, start, None)

@@ -269,7 +269,7 @@ class PromptedIdealPointModel(PrototypeModel):
     @override
     def embed_prompts(self, prompts: Float[Tensor, "p c"]) -> Float[Tensor, "p K latent"]:
         """The g_k of prompts."""
-        g = self.g(prompts.float()).transpose(0, 1)
+        g = self.g(prompts.to(self.log_scale.dtype)).transpose(0, 1)
         return functional.normalize(g, dim=-1) if self.config.similarity == "cosine" and self.linear else g
 
     @override
@@ -280,7 +280,7 @@ class PromptedIdealPointModel(PrototypeModel):
         responses: Float[Tensor, "n x"],
         states: Float[Tensor, "*n K"],
     ) -> Float[Tensor, " n"]:
-        f = self.f(responses.float())[0]
+        f = self.f(responses.to(self.log_scale.dtype))[0]
         if self.config.similarity == "cosine":
             f = functional.normalize(f, dim=-1) * self.scale
         if states.dim() == 1 and len(embedded) < len(prompt):  # one user: mix once for each distinct prompt

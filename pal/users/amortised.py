@@ -4,8 +4,8 @@ The prior is a standard normal. Each answer is read alone, what was read is adde
 and spread of a normal belief (VPL: Poddar et al., 2024; sums over a set: Zaheer et al., 2017). In place of
 working out a posterior the network predicts it, as well as it was trained to.
 
-Shapes: n comparisons, users, hidden width of the network, numbers of a state (the last is 1 for everyone),
-evidence (hidden, and how many answers there were), free (all numbers of a state but the last).
+Shapes: n comparisons, users, hidden width of the network, s numbers of a state (the last is 1 for everyone),
+e numbers of evidence (hidden, and how many answers there were), free (all of a state but the last).
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Amortised(NormalPopulation):
 
     @override
     @classmethod
-    def from_states(cls, states: Float[Tensor, "users state"]) -> "Amortised":
+    def from_states(cls, states: Float[Tensor, "users s"]) -> "Amortised":
         raise PalError("population must be points or gaussian, got amortised; the method vpl fits that one")
 
     @override
@@ -51,7 +51,7 @@ class Amortised(NormalPopulation):
 
     @override
     @property
-    def mean(self) -> Float[Tensor, " state"]:
+    def mean(self) -> Float[Tensor, " s"]:
         return torch.cat([torch.zeros(len(self.says) // 2), torch.ones(1)])  # the network says -0 at times
 
     @override
@@ -65,11 +65,11 @@ class Amortised(NormalPopulation):
         return len(self.reads) + 1
 
     def read(
-        self, turned: Float[Tensor, "n state"], label: Float[Tensor, " n"] | None, weight: Float[Tensor, " n"]
-    ) -> Float[Tensor, "n evidence"]:
+        self, turned: Float[Tensor, "n s"], label: Float[Tensor, " n"] | None, weight: Float[Tensor, " n"]
+    ) -> Float[Tensor, "n e"]:
         """What the network reads of answers, whose features are turned to the chosen response."""
 
-        def layer(x: Float[Tensor, "n state"]) -> Float[Tensor, "n hidden"]:
+        def layer(x: Float[Tensor, "n s"]) -> Float[Tensor, "n hidden"]:
             return torch.relu(x @ self.reads[:, :-1].T + self.reads[:, -1])
 
         read = layer(turned)
@@ -80,16 +80,15 @@ class Amortised(NormalPopulation):
     @override
     def evidence(
         self, model: PreferenceModel, embeddings: Embeddings, comparisons: Comparisons, loss: str = "logistic"
-    ) -> Float[Tensor, "n evidence"]:
+    ) -> Float[Tensor, "n e"]:
         blocks = [torch.zeros(0, self.evidence_size)]
         for block, features, row in feature_blocks(model, embeddings, comparisons):
             turned = features.index_select(0, row) * block.sign[:, None]
-            weight = torch.ones_like(block.sign) if block.weight is None else block.weight
-            blocks.append(self.read(turned, block.label, weight))
+            blocks.append(self.read(turned, block.label, block.weights))
         return torch.cat(blocks)
 
     def belief(
-        self, evidence: Float[Tensor, "*users evidence"]
+        self, evidence: Float[Tensor, "*users e"]
     ) -> tuple[Float[Tensor, "*users free"], Float[Tensor, "*users free"]]:
         """Means and log variances of all numbers of the state but the last; of no answers, 0 and 0."""
         says, count = self.says.to(evidence), evidence[..., -1:]
@@ -99,7 +98,7 @@ class Amortised(NormalPopulation):
         return mean, log_variance.clamp(-10, 3)
 
     @override
-    def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> GaussianPosterior:
+    def posterior(self, evidence: Float[Tensor, "*users e"]) -> GaussianPosterior:
         mean, log_variance = self.belief(evidence.double())
         one = torch.ones_like(mean[..., :1])
         root = torch.cat([torch.ones(len(self.says) // 2), torch.zeros(1)]).diag().to(mean)

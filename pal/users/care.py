@@ -61,10 +61,9 @@ def care_of(
         comparisons = comparisons[(comparisons.label != 0.5).nonzero()[:, 0]]
     care, sincere = None, torch.ones(len(comparisons))
     for _ in range(PASSES):
-        given = sincere if comparisons.weight is None else sincere * comparisons.weight
-        weighted = replace(comparisons, weight=given)
+        weighted = replace(comparisons, weight=sincere * comparisons.weights)
         margin = _foretold(model, population, embeddings, weighted, n_users, loss)
-        care = estimate_care(margin, comparisons.user, n_users=n_users, weight=comparisons.weight)
+        care = estimate_care(margin, comparisons.user, comparisons.weights, n_users=n_users)
         # What was probably given at random is not to tell of the person's taste.
         lapse, decision = care.lapse[comparisons.user], care.decision[comparisons.user]
         meant = (1 - lapse) * torch.sigmoid(margin * decision)
@@ -90,9 +89,8 @@ def _foretold(
     for start in range(0, n_users, USERS_AT_ONCE):
         among = (comparisons.user >= start) & (comparisons.user < start + USERS_AT_ONCE)
         for number in range(FOLDS):
-            rest, asked = (
-                comparisons[(among & some).nonzero()[:, 0]] for some in (fold != number, fold == number)
-            )
+            rest = comparisons[(among & (fold != number)).nonzero()[:, 0]]
+            asked = comparisons[(among & (fold == number)).nonzero()[:, 0]]
             with torch.no_grad():
                 read = population.evidence(model, embeddings, rest, loss)
                 said = population.total(read, rest.user - start, min(USERS_AT_ONCE, n_users - start))
@@ -110,18 +108,14 @@ def _foretold(
 
 
 def estimate_care(
-    margins: Float[Tensor, " n"],
-    user: Int[Tensor, " n"],
-    *,
-    n_users: int,
-    weight: Float[Tensor, " n"] | None = None,
+    margins: Float[Tensor, " n"], user: Int[Tensor, " n"], weight: Float[Tensor, " n"], *, n_users: int
 ) -> Care:
     """Each person's lapse and decision, with priors learned from all.
 
     `margins` are the log odds of what was chosen, foretold without the answer itself.
     """
     chance = torch.sigmoid(margins.double()[:, None] * DECISIONS).clamp_min(LEAST)
-    given = torch.ones_like(chance[:, :1]) if weight is None else weight.double()[:, None]
+    given = weight.double()[:, None]
     likelihood = chance.new_zeros(n_users, len(LAPSES), len(DECISIONS))
     for column, lapse in enumerate(LAPSES):
         likelihood[:, column].index_add_(0, user, ((1 - lapse) * chance + lapse / 2).log() * given)

@@ -7,8 +7,8 @@ Within one set Laplace's approximation is taken at the set's own mode, residuals
 later are treated as independent of it.
 
 Shapes: n comparisons, users, most (comparisons of the user with the most), units (what a user's answers are
-about: items, or margins), read (what is kept of a comparison until it is combined with the user's others),
-evidence (numbers of a state, and the upper triangle of their matrix).
+about: items, or margins), s numbers of a state, read (what is kept of a comparison until it is combined with
+the user's others), e numbers of evidence (of a state, and the upper triangle of their matrix).
 """
 
 from collections.abc import Iterator
@@ -44,30 +44,27 @@ class GaussianPosterior(Posterior):
     """
 
     def __init__(
-        self,
-        mean: Float[Tensor, "*many state"],
-        root: Float[Tensor, "state state"],
-        chol: Float[Tensor, "*many state state"],
+        self, mean: Float[Tensor, "*many s"], root: Float[Tensor, "s s"], chol: Float[Tensor, "*many s s"]
     ) -> None:
         vars(self).update(mean=mean, root=root, chol=chol)
 
     @cached_property
-    def factor(self) -> Float[Tensor, "*many state state"]:
+    def factor(self) -> Float[Tensor, "*many s s"]:
         """F with the covariance F'F; worked out where it is asked for, as it costs more than the mean."""
         return torch.linalg.solve_triangular(self.chol, self.root.T.expand_as(self.chol), upper=False)
 
     @cached_property
-    def covariance(self) -> Float[Tensor, "*many state state"]:
+    def covariance(self) -> Float[Tensor, "*many s s"]:
         """Posterior covariance of the state."""
         return self.factor.mT @ self.factor
 
     @override
     @property
-    def sd(self) -> Float[Tensor, "*many state"]:
+    def sd(self) -> Float[Tensor, "*many s"]:
         return self.factor.square().sum(-2).sqrt()
 
     @cached_property
-    def states(self) -> Float[Tensor, "*many points state"]:  # type: ignore[override]
+    def states(self) -> Float[Tensor, "*many points s"]:  # type: ignore[override]
         """Samples at the quantiles of a scrambled Sobol sequence, each with its mirror image."""
         engine = torch.quasirandom.SobolEngine(self.mean.shape[-1], scramble=True, seed=0)
         uniform = engine.draw(SAMPLES // 2, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
@@ -91,7 +88,7 @@ class NormalPopulation(Population):
             raise PalError("population must be points where margins are not linear in the state")
 
     @override
-    def at(self, state: Float[Tensor, " state"]) -> GaussianPosterior:
+    def at(self, state: Float[Tensor, " s"]) -> GaussianPosterior:
         exact = state.double()
         eye = torch.eye(len(exact)).to(exact)
         return GaussianPosterior(exact[None], 0 * eye, eye[None])
@@ -100,7 +97,7 @@ class NormalPopulation(Population):
     def probability(
         self,
         model: PreferenceModel,
-        features: Float[Tensor, "n state"],
+        features: Float[Tensor, "n s"],
         user: Int[Tensor, " n"],
         posterior: GaussianPosterior,
         loss: str = "logistic",
@@ -133,7 +130,7 @@ class Answers:
     answers, so that the work grows with the cube of items; else they are the margins themselves.
     """
 
-    features: Float[Tensor, "users units state"]
+    features: Float[Tensor, "users units s"]
     # Residuals that two units have in common. Of margins 2 on the diagonal, +-1 where they share an item.
     shared: Float[Tensor, "users units units"]
     first: Int[Tensor, "users most"]  # the unit of the chosen response
@@ -187,7 +184,7 @@ class Gaussian(NormalPopulation):
 
     @override
     @classmethod
-    def from_states(cls, states: Float[Tensor, "users state"]) -> "Gaussian":
+    def from_states(cls, states: Float[Tensor, "users s"]) -> "Gaussian":
         """Mean and covariance of states as they are, without a residual; a fit by EM knows better."""
         if not len(states):
             raise PalError("states must hold at least one user, got none; a prior is fitted to seen users")
@@ -214,7 +211,7 @@ class Gaussian(NormalPopulation):
         super().check(model)
 
     @cached_property
-    def root(self) -> Float[Tensor, "state state"]:
+    def root(self) -> Float[Tensor, "s s"]:
         """A root of the covariance, in float64; also where the covariance is singular."""
         values, vectors = torch.linalg.eigh(self.covariance.double())
         return vectors * values.clamp_min(0).sqrt()
@@ -239,22 +236,19 @@ class Gaussian(NormalPopulation):
         # An item is a response to a prompt; numbered without gaps, so that float32 holds the numbers.
         both = torch.cat([q.prompt, q.prompt]) * len(embeddings.responses) + torch.cat([q.first, q.second])
         item = torch.unique(both, return_inverse=True)[1]
-        blocks = []
+        blocks = [torch.zeros(0, model.state_dim + OTHERS, device=q.first.device)]
         for block, features, row in feature_blocks(model, embeddings, comparisons):
             turned = features.index_select(0, row) * block.sign[:, None]
-            ones = torch.ones_like(turned[:, 0])
             first, second = (item[x].to(turned) for x in (block.question, block.question + len(q)))
-            label, weight = (ones if x is None else x for x in (block.label, block.weight))
             ahead = block.sign > 0
             items = (torch.where(ahead, first, second), torch.where(ahead, second, first))
-            blocks.append(torch.cat([turned, torch.stack([*items, label, weight], 1)], 1))
-        none = torch.zeros(0, model.state_dim + OTHERS, device=q.first.device)
-        return torch.cat(blocks) if blocks else none
+            blocks.append(torch.cat([turned, torch.stack([*items, block.labels, block.weights], 1)], 1))
+        return torch.cat(blocks)
 
     @override
     def total(
         self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
-    ) -> Float[Tensor, "users evidence"]:
+    ) -> Float[Tensor, "users e"]:
         D = len(self.centre)
         upper = torch.triu_indices(D, D)
         total = read.new_zeros(n_users, self.evidence_size, dtype=torch.float64)
@@ -271,7 +265,7 @@ class Gaussian(NormalPopulation):
         return total
 
     @override
-    def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> GaussianPosterior:
+    def posterior(self, evidence: Float[Tensor, "*users e"]) -> GaussianPosterior:
         D = len(self.centre)
         exact = evidence.double()
         shift, matrix = natural_parameters(exact, D)
@@ -286,7 +280,7 @@ class Gaussian(NormalPopulation):
     @override
     def locate(
         self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
-    ) -> Float[Tensor, "users state"]:
+    ) -> Float[Tensor, "users s"]:
         prior, centre = self.covariance.to(read), self.centre.to(read)
         states = centre.repeat(n_users, 1)
         for users, answers in side_by_side(read, user, n_users, by_item=float(self.residual) > 0):
@@ -300,13 +294,13 @@ class Gaussian(NormalPopulation):
 
     @override
     @staticmethod
-    def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
+    def possible(evidence: Float[Tensor, " e"], comparisons: int, before: int) -> bool:
         return True  # sets of answers do not tell which answers were in them
 
 
 def natural_parameters(
-    evidence: Float[Tensor, "*users evidence"], n: int
-) -> tuple[Float[Tensor, "*users state"], Float[Tensor, "*users state state"]]:
+    evidence: Float[Tensor, "*users e"], n: int
+) -> tuple[Float[Tensor, "*users s"], Float[Tensor, "*users s s"]]:
     """Evidence as eta and Lambda: the precision times the state that answers ask for, and the precision."""
     upper = torch.triu_indices(n, n)
     matrix = evidence.new_zeros(*evidence.shape[:-1], n, n)
@@ -380,7 +374,7 @@ def side_by_side(
 
 
 def unit_covariance(
-    answers: Answers, covariance: Float[Tensor, "state state"], residual: float
+    answers: Answers, covariance: Float[Tensor, "s s"], residual: float
 ) -> Float[Tensor, "users units units"]:
     """Prior covariance of the values of each user's units, from the state's and the residuals."""
     return answers.features @ covariance @ answers.features.mT + residual * answers.shared
@@ -422,14 +416,12 @@ def laplace(
     return derivatives()
 
 
-def moved(answers: Answers, found: Laplace) -> Float[Tensor, "users state"]:
+def moved(answers: Answers, found: Laplace) -> Float[Tensor, "users s"]:
     """How far answers move each user's state from the mean; times the prior covariance."""
     return (found.gradient[:, None] @ answers.features)[:, 0]
 
 
-def shrunk(
-    scatter: Float[Tensor, "state state"], n: float, weight: float = 20.0
-) -> Float[Tensor, "state state"]:
+def shrunk(scatter: Float[Tensor, "s s"], n: float, weight: float = 20.0) -> Float[Tensor, "s s"]:
     """A covariance from the sum of squares of n people, shrunk to a multiple of the identity.
 
     `weight` is how many people that multiple counts for.

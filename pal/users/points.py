@@ -5,7 +5,8 @@ exact. With no prior a user's state is the likeliest: the few-shot step of PAL's
 linear in weights of prototypes that is a convex problem, solved exactly (`solve_weights`); elsewhere (a
 cosine, a distance that is not squared, a hinge) L-BFGS lowers the sum of all users' losses from even weights.
 
-Shapes: n comparisons, users, points of the prior, K prototypes, features kept per question.
+Shapes: n comparisons, users, points of the prior, s numbers of a state, K prototypes, f features kept per
+question.
 """
 
 from dataclasses import dataclass
@@ -38,16 +39,13 @@ class Points(Population):
 
     @override
     @classmethod
-    def from_states(cls, states: Float[Tensor, "users state"], *, max_points: int = MAX_POINTS) -> "Points":
+    def from_states(cls, states: Float[Tensor, "users s"], *, max_points: int = MAX_POINTS) -> "Points":
         """The empirical distribution of states, brought to at most `max_points` points.
 
         Users within a thousandth of each other, far less than a handful of comparisons can tell apart, share
         a point; where that leaves too many, k-means merges them, started from the place of most users and
         then, each time, the place farthest from those taken. No randomness. A point is the mean of its
         users' states, so that the prior's mean is exactly theirs.
-
-        Raises:
-            PalError: If there are no users.
         """
         if not len(states):
             raise PalError("states must hold at least one user, got none; a prior is fitted to seen users")
@@ -117,7 +115,7 @@ class Points(Population):
 
 
 def _merged(
-    places: Float[Tensor, "places state"], count: Float[Tensor, " places"], n: int, rounds: int = 25
+    places: Float[Tensor, "places s"], count: Float[Tensor, " places"], n: int, rounds: int = 25
 ) -> Int[Tensor, " places"]:
     """Weighted k-means: which of at most `n` groups each place belongs to.
 
@@ -142,20 +140,12 @@ def solve_weights(
 ) -> tuple[Float[Tensor, "users K"], Float[Tensor, " users"]]:
     """Maximum-likelihood weights on the simplex for margins linear in them, and each user's KKT residual.
 
-    Minimises the mean of log(1 + exp(-margins @ w)) per user over w >= 0, sum w = 1 by a primal-dual
-    interior-point method (Waechter and Biegler 2006, section 2): Newton steps, a K x K system per user, cut
-    back until the barrier function falls, and a barrier that is lowered once it is minimised. A user's
-    weights do not depend on which others are solved for beside. The residual is the largest move that a
-    projected unit gradient step makes.
-
-    Args:
-        margins: Each comparison's margin in favour of the chosen response at each prototype
-            (`PrototypeModel.prototype_margins` times the sign).
-        user: Whose comparison it is.
-        n_users: Users to solve for; one without comparisons gets even weights.
-
-    Raises:
-        PalError: If a margin is not finite.
+    `margins` are in favour of the chosen response at each prototype (`PrototypeModel.prototype_margins` times
+    the sign); a user without comparisons gets even weights. Minimises the mean of log(1 + exp(-margins @ w))
+    per user over w >= 0, sum w = 1 by a primal-dual interior-point method (Waechter and Biegler 2006, section
+    2): Newton steps, a K x K system per user, cut back until the barrier function falls, and a barrier that
+    is lowered once it is minimised. A user's weights do not depend on which others are solved for beside. The
+    residual is the largest move that a projected unit gradient step makes.
     """
     if not bool(torch.isfinite(margins).all()):
         raise PalError("margins must be finite, got NaN or infinity; check the embeddings")
@@ -244,13 +234,13 @@ STEPS = 100  # of L-BFGS at most
 
 def free_weights(
     model: PrototypeModel,
-    features: Float[Tensor, "n features"],
+    features: Float[Tensor, "n f"],
     sign: Float[Tensor, " n"],
     user: Int[Tensor, " n"],
     *,
     n_users: int,
     loss: str = "logistic",
-) -> Float[Tensor, "users state"]:
+) -> Float[Tensor, "users s"]:
     """The weights under which each user's answers have the least mean loss; even ones without answers.
 
     `features` are of each comparison's question; `sign` is 1 where its first response was chosen, else -1.

@@ -3,7 +3,8 @@
 A population is fitted to the seen users' states. It turns each answer of a person into numbers that add up
 over answers (`evidence`), and their sum into a belief about the person's state (`posterior`).
 
-Shapes: n comparisons, users to locate, points (weighted states that stand for a distribution).
+Shapes: n comparisons, users to locate, points (weighted states that stand for a distribution), f features
+kept per question, s numbers of a state, e numbers of evidence.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +32,7 @@ class Posterior:
     A subclass that knows mean and standard deviation in closed form gives those.
     """
 
-    states: Float[Tensor, "*users points state"]  # where it may lie; shared by all users, or a table for each
+    states: Float[Tensor, "*users points s"]  # where it may lie; shared by all users, or a table for each
     masses: Float[Tensor, "*many points"]  # share of belief at each of these; sums to 1
 
     @cached_property
@@ -40,14 +41,14 @@ class Posterior:
         return self.masses.log()
 
     @cached_property
-    def mean(self) -> Float[Tensor, "*many state"]:
+    def mean(self) -> Float[Tensor, "*many s"]:
         """Posterior mean of the state."""
         if self.states.dim() == 2:
             return self.masses @ self.states
         return (self.masses[:, None] @ self.states)[:, 0]
 
     @property
-    def sd(self) -> Float[Tensor, "*many state"]:
+    def sd(self) -> Float[Tensor, "*many s"]:
         """Posterior standard deviation of each number of the state."""
         apart = self.states - self.mean[..., None, :]
         return (self.masses[..., None] * apart.square()).sum(-2).sqrt()
@@ -71,12 +72,8 @@ class Population(ABC):
 
     @classmethod
     @abstractmethod
-    def from_states(cls, states: Float[Tensor, "users state"]) -> "Population":
-        """Fit the prior to the states of the seen users.
-
-        Raises:
-            PalError: If there are no users.
-        """
+    def from_states(cls, states: Float[Tensor, "users s"]) -> "Population":
+        """Fit the prior to the states of the seen users; without any, a PalError."""
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Population":
@@ -94,14 +91,10 @@ class Population(ABC):
 
     @abstractmethod
     def check(self, model: PreferenceModel) -> None:
-        """Check that the tensors are a population of this model's users.
-
-        Raises:
-            PalError: If a shape is another, or a number is not allowed.
-        """
+        """Refuse tensors that are no population of this model's users, by their shapes or numbers."""
 
     @property
-    def mean(self) -> Float[Tensor, " state"]:
+    def mean(self) -> Float[Tensor, " s"]:
         """The state of a user of whom nothing is known; of points the mean over seen users."""
         return self.prior.mean.float()
 
@@ -127,28 +120,28 @@ class Population(ABC):
 
     def total(
         self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
-    ) -> Float[Tensor, "users evidence"]:
+    ) -> Float[Tensor, "users e"]:
         """The evidence of each user's comparisons together; their sum, unless a population says otherwise."""
         return read.new_zeros(n_users, read.shape[1]).index_add(0, user, read)
 
     @abstractmethod
-    def posterior(self, evidence: Float[Tensor, "*users evidence"]) -> Posterior:
+    def posterior(self, evidence: Float[Tensor, "*users e"]) -> Posterior:
         """Belief about each user's state, from the summed evidence of the user's answers."""
 
     def locate(
         self, read: Float[Tensor, "n read"], user: Int[Tensor, " n"], n_users: int
-    ) -> Float[Tensor, "users state"]:
+    ) -> Float[Tensor, "users s"]:
         """Each user's mean state, for which less may have to be worked out than for the whole belief."""
         return self.posterior(self.total(read, user, n_users)).mean
 
-    def at(self, state: Float[Tensor, " state"]) -> Posterior:
+    def at(self, state: Float[Tensor, " s"]) -> Posterior:
         """The belief about someone whose state is known, as a table of one."""
         return Posterior(state[None], torch.ones(1, 1).to(state))
 
     def probability(
         self,
         model: PreferenceModel,
-        features: Float[Tensor, "n features"],
+        features: Float[Tensor, "n f"],
         user: Int[Tensor, " n"],
         posterior: Posterior,
         loss: str = "logistic",
@@ -166,14 +159,14 @@ class Population(ABC):
         return comparisons > 0 or float(evidence.abs().max()) <= SLACK * max(1, before)
 
 
-def fit_population(name: str, states: Float[Tensor, "users state"]) -> Population:
+def fit_population(name: str, states: Float[Tensor, "users s"]) -> Population:
     """The population of this name in `POPULATIONS`, fitted to the seen users' states."""
     return registered(POPULATIONS, name).from_states(states)
 
 
 def log_likelihoods(
     model: PreferenceModel,
-    states: Float[Tensor, "points state"],
+    states: Float[Tensor, "points s"],
     embeddings: Embeddings,
     comparisons: Comparisons,
     loss: str = "logistic",
@@ -185,7 +178,7 @@ def log_likelihoods(
         label = None if block.label is None else block.label[:, None]
         likelihood = -expected_loss(LOSSES[loss], margin, label)
         blocks.append(likelihood if block.weight is None else likelihood * block.weight[:, None])
-    return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+    return torch.cat(blocks)
 
 
 def adapt(
@@ -196,21 +189,12 @@ def adapt(
     *,
     n_users: int,
     config: FitConfig | None = None,
-) -> Float[Tensor, "users state"]:
+) -> Float[Tensor, "users s"]:
     """Posterior mean states of new users, from their comparisons; model and population stay as they are.
 
-    That of a user without comparisons is the population's mean.
-
-    Args:
-        model: A model in evaluation mode.
-        population: Fitted to the seen users' states.
-        embeddings: What the comparisons' questions point into.
-        comparisons: The new users' answers; `user` counts from 0 to `n_users` - 1.
-        n_users: Users to locate.
-        config: How the model was fitted; its loss is read.
-
-    Raises:
-        PalError: If a row number points outside its table.
+    That of a user without comparisons is the population's mean. The model is in evaluation mode, the
+    population fitted to the seen users' states; `user` of the comparisons counts from 0 to `n_users` - 1. Of
+    the config, with which the model was fitted, the loss is read. A row outside its table is a PalError.
     """
     comparisons.check(embeddings, n_users=n_users, needs_prompts=model.needs_prompts)
     loss = "logistic" if config is None else config.loss

@@ -48,18 +48,11 @@ def answer_probabilities(
     return torch.cat(blocks)
 
 
-def expected_information(
-    probability: Float[Tensor, "q points"], masses: Float[Tensor, " points"]
-) -> Float[Tensor, " q"]:
-    """Expected information of the answer to each question, in bits, 0 to 1; see the module."""
-    return (answer_entropy(probability @ masses) - answer_entropy(probability) @ masses).clamp(0, 1)
-
-
 def rank_questions(
     probability: Float[Tensor, "q points"], masses: Float[Tensor, " points"]
 ) -> list[RankedQuestion]:
     """Questions by the expected information of each alone, most first; equal ones as they came."""
-    bits = expected_information(probability, masses)
+    bits = (answer_entropy(probability @ masses) - answer_entropy(probability) @ masses).clamp(0, 1)
     order = bits.argsort(descending=True, stable=True).tolist()
     return [RankedQuestion(index, float(bits[index])) for index in order]
 
@@ -103,14 +96,10 @@ def answer_entropy(probability: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 class Interviews(NamedTuple):
-    """Questions asked of many people, and what their answers say.
+    """Questions asked of many people, and what their answers say."""
 
-    `questions` holds their numbers in the order asked, -1 where none was left; `likelihood` the summed
-    log-likelihoods of the answers so far at each state.
-    """
-
-    questions: Int[Tensor, "rounds users"]
-    likelihood: Float[Tensor, "rounds users points"]
+    questions: Int[Tensor, "rounds users"]  # their numbers in the order asked, -1 where none was left
+    likelihood: Float[Tensor, "rounds users points"]  # summed logarithms, of the answers so far
 
 
 def interview(

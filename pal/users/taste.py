@@ -9,7 +9,6 @@ the answers that it is computed with: of one that is computed anew to be forgott
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from operator import add, sub
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -34,13 +33,10 @@ LONGEST = 1_000_000  # characters of a file; 128 points take some 1,500, a Gauss
 
 @runtime_checkable
 class FittedModel(Protocol):
-    """What a taste belongs to: a saved model, its fingerprint and its population."""
+    """What a taste belongs to: a saved model."""
 
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102
-
-    @property
-    def population(self) -> Population: ...  # noqa: D102
+    fingerprint: str
+    population: Population
 
 
 @dataclass(frozen=True)
@@ -129,8 +125,7 @@ class Taste:
     def from_json(cls, text: str | bytes, model: FittedModel | None = None) -> "Taste":
         """What `to_json` wrote, the same to the last bit; without its model it shows no state.
 
-        Raises:
-            PalError: If it is no taste, from a newer version, or made for another model.
+        What is no taste, from a newer version, or made for another model is a PalError.
         """
         if len(text) > LONGEST:
             raise PalError(f"a taste must have at most {LONGEST:,} characters, got more")
@@ -154,9 +149,7 @@ class Taste:
         names = {registered(POPULATIONS, kind).evidence_name: kind for kind in POPULATIONS}
         name = next((name for name in names if name in about), "log_likelihood")
         units = about.get(name)
-        if not isinstance(units, list) or not all(
-            type(unit) is int and abs(unit) < LARGEST for unit in units
-        ):
+        if type(units) is not list or not all(type(unit) is int and abs(unit) < LARGEST for unit in units):
             raise PalError(f"a taste's {name} must be a list of whole numbers below 2^53, got others")
         taste = cls(fingerprint, names[name], tuple(unit * UNIT for unit in units), count)
         return taste if model is None else taste.with_model(model)
@@ -167,11 +160,7 @@ class Taste:
 
     @classmethod
     def load(cls, path: Path | str, model: FittedModel | None = None) -> "Taste":
-        """Read a file that `save` wrote; see `from_json`.
-
-        Raises:
-            PalError: If the file cannot be read, or is no taste of the model.
-        """
+        """Read a file that `save` wrote; see `from_json`."""
         try:
             with expanded(path).open("rb") as file:
                 text = file.read(LONGEST + 1)
@@ -190,23 +179,6 @@ class Taste:
         numbers = list(zip(posterior.mean.tolist(), posterior.sd.tolist(), strict=True))
         shown = ", ".join(f"{mean:.2f} ± {sd:.2f}" for mean, sd in numbers[:SHOWN])
         return f"Taste({counted}, state {shown}{', …' if len(numbers) > SHOWN else ''})"
-
-    def _repr_html_(self) -> str:
-        """A table for notebooks, with a bar for each number of the state; no script, everything escaped."""
-        about = f"Taste from {self.comparisons:,} comparison{'' if self.comparisons == 1 else 's'}"
-        about = f"{about}, model {escape(self.model[:8])}"
-        if self.population is None:
-            return f"<table><caption>{about}, read without its model</caption></table>"
-        posterior = self.posterior
-        means, sds = posterior.mean.tolist(), posterior.sd.tolist()
-        widest = max(1.0, *map(abs, means))
-        rows = "".join(
-            f"<tr><td>{number}</td><td style='width:14em'><span style='display:inline-block;height:0.8em;"
-            f"background:#4c78a8;width:{100 * abs(mean) / widest:.1f}%'></span></td>"
-            f"<td>{mean:.2f} ± {sd:.2f}</td></tr>"
-            for number, (mean, sd) in enumerate(zip(means, sds, strict=True), 1)
-        )
-        return f"<table><caption style='text-align:left'>{about}</caption>{rows}</table>"
 
 
 def sum_evidence(model: FittedModel, read: Float[Tensor, "n read"], counts: Sequence[int]) -> list[Taste]:

@@ -1,20 +1,20 @@
-"""What the module of a dataset offers, and the keys that every dataset's section of params.yaml has."""
+"""What modules of datasets share: sources, counts, the truth, and the keys of each section of params.yaml."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from pal.config import Config, member_of
+from pal.conversations import template_of
 
 if TYPE_CHECKING:  # the datasets' modules name these types by this module's name
     from torch import Tensor
 
     from pal.comparisons import Comparisons
-    from pipeline.params import Params as AllParams
     from pipeline.study import Study as Study
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -98,6 +98,20 @@ class Truth:
     concentration: float = 1.0  # of the symmetric Dirichlet that the weights were drawn from
 
 
+class Draws(Config):
+    """How many pairs of each kind a simulated user has."""
+
+    train_pairs: AtLeastOne  # of a seen user
+    adapt_pairs: AtLeastOne  # of an unseen one
+    val_pairs: Count
+    test_pairs: AtLeastOne
+
+    def splits(self, more_tests: int = 0) -> dict[str, list[str]]:
+        """The split of each pair of a seen and of an unseen user."""
+        later = ["val"] * self.val_pairs + ["test"] * (self.test_pairs + more_tests)
+        return {"seen": ["train"] * self.train_pairs + later, "unseen": ["adapt"] * self.adapt_pairs + later}
+
+
 class HubFiles(Config):
     """What the source `hub` stands for: a repository on the Hugging Face hub, and its revision."""
 
@@ -136,27 +150,9 @@ class DatasetParams(Config):
     @property
     def template(self) -> str | None:
         """How prompt and response are encoded as one text; None where each is an item of its own."""
-        return None
+        item = getattr(self.prepare, "item", "response")
+        return None if item == "response" else template_of(item)
 
-
-class Dataset(Protocol):
-    """What a dataset's module offers.
-
-    Where it is known how answers were made, it also has `bound(data, params)`, of the study and all
-    parameters, which gives a `Truth`, or None where that is not stored.
-    """
-
-    Params: type[DatasetParams]  # its section of params.yaml
-    TITLE: str  # what the report calls it
-    ABOUT: str  # what it is, in a sentence of the report
-    ITEMS_APART: bool  # whether pairs on items that training knows and on new ones are never added up
-
-    def find(self, params: "AllParams") -> Source:
-        """Say which files the source names now, for check's fingerprint and for download."""
-
-    def prepare(self, params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
-        """Write items and pairs (and the truth, where it is known) into the empty folder `out`.
-
-        `files` are the raw files' paths in the store by name; the last part of such a path is the file's
-        sha256, by which items refer to it. Returns how many rows were read, kept and dropped.
-        """
+    def encoder_of(self, modality: str) -> str:
+        """The name of the encoder that reads such items; none where there is none."""
+        return self.encoder if isinstance(self.encoder, str) else getattr(self.encoder, modality, "none")

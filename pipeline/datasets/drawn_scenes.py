@@ -1,10 +1,9 @@
-"""The drawn sample of Pick-a-Filter: pictures drawn by this program, judged by simulated people.
+"""The drawn sample of Pick-a-Filter, in Pick-a-Pic's own format, under this project's licence.
 
 Each picture shows a coloured thing below a sky, drawn at twice its size and reduced so that edges are smooth.
 Of a prompt's two pictures one is neat and one has a defect. Everyone sees the neat one as better, but errs
-now and then, or finds them equal. Nobody's taste differs here: the colour filters add that. Some people
-answer little, or in one split alone, as in the real data, so that the selection of users has something to do.
-The sample is written in Pick-a-Pic's own format, under this project's licence.
+now and then, or finds them equal: the colour filters add taste. Some people answer little, or in one split
+alone, as in the real data, so that the selection of users has something to do.
 """
 
 import io

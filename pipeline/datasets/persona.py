@@ -1,9 +1,8 @@
 """Anthropic's Persona statements as a study: simulated people answer yes or no, each after one persona.
 
-A person of persona P answers yes to a statement that agrees with P, and no to every other statement: those
-that disagree with P, and all those of other personas (PAL, E.5, D24). A share of the statements is kept out
-of training altogether, so that accuracy on statements never seen can be told from accuracy on statements
-that training knows through other people (D25).
+A person of persona P answers yes to a statement that agrees with P, and no to every other: those that
+disagree with P, and all those of other personas (PAL, E.5, D24). A share of the statements is kept out of
+training, so that accuracy on new statements can be told from that on known ones (D25).
 """
 
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
-from pal.config import Config, Number, explain
+from pal.config import Number, explain
 from pal.logs.tables import open_table
 from pipeline import PipelineError, paths
 from pipeline.datasets import base
@@ -26,7 +25,6 @@ ABOUT = (
     "statements are text."
 )
 ITEMS_APART = True
-
 # Anthropic's own files, as published; whatever the hub or a mirror sends under these names is held to them.
 PUBLISHED_SHA256 = {
     "interest-in-art.jsonl": "e1dff1d0c0a10b29f525ced37b76c1bcb4974dfab36f6e64abcbfcaeeb021e07",
@@ -38,16 +36,12 @@ PUBLISHED_SHA256 = {
 }
 
 
-class Prepare(Config):
+class Prepare(base.Draws):
     """Which personas there are, and who is asked how much."""
 
     personas: Annotated[list[Annotated[str, Field(pattern=r"^[\w-]+$")]], Field(min_length=1), base.Differing]
     users_per_group: base.AtLeastOne
     unseen_users_per_group: base.AtLeastOne
-    train_pairs: base.AtLeastOne
-    adapt_pairs: base.AtLeastOne
-    val_pairs: base.Count
-    test_pairs: base.AtLeastOne
     new_test_pairs: base.AtLeastOne
     new_statements: Annotated[Number, Field(gt=0, lt=1)]
 
@@ -145,7 +139,7 @@ def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict
     items = tables.text_items([*(s.question for s in statements), "Yes", "No"])
     tables.write_table(out / tables.ITEMS, items)
     drawn = {}
-    for users, splits in splits_of(options).items():
+    for users, splits in options.splits(options.new_test_pairs).items():
         count = options.users_per_group if users == "seen" else options.unseen_users_per_group
         each = ((known, len(splits) - options.new_test_pairs), (new, options.new_test_pairs))
         parts = [draw_statements(rng, pool, len(options.personas) * count, n) for pool, n in each]
@@ -165,13 +159,6 @@ def divide(
     is_new = np.zeros(len(distinct), dtype=bool)
     is_new[rng.permutation(len(distinct))[:n_new]] = True
     return np.flatnonzero(~is_new[home]), np.flatnonzero(is_new[home])
-
-
-def splits_of(options: Prepare) -> dict[str, list[str]]:
-    """The split of each pair of a seen and of an unseen user."""
-    later = ["val"] * options.val_pairs + ["test"] * (options.test_pairs + options.new_test_pairs)
-    first = {"seen": ["train"] * options.train_pairs, "unseen": ["adapt"] * options.adapt_pairs}
-    return {users: splits + later for users, splits in first.items()}
 
 
 def draw_statements(rng: np.random.Generator, pool: np.ndarray, n_users: int, count: int) -> np.ndarray:
@@ -199,7 +186,7 @@ def pair_blocks(
     agrees = np.array([s.agrees for s in statements])
     ids, prompt = np.unique([tables.text_id(s.question) for s in statements], return_inverse=True)
     answers, start = [tables.text_id("Yes"), tables.text_id("No")], 0
-    for users, splits in splits_of(options).items():
+    for users, splits in options.splits(options.new_test_pairs).items():
         at_once, kinds = max(1, tables.BLOCK_ROWS // len(splits)), sorted(set(splits))
         per_group = len(drawn[users]) // len(personas)
         for low in range(0, len(drawn[users]), at_once):
@@ -212,13 +199,12 @@ def pair_blocks(
                 "pair_id": np.arange(start, start + questions.size),
                 "user_id": categorical(np.repeat(np.arange(people), width), names),
                 "prompt": categorical(prompt[questions.ravel()], ids.tolist()),
-                "chosen": categorical(says_no, answers),
-                "rejected": categorical(~says_no, answers),
+                "chosen": categorical(says_no, answers), "rejected": categorical(~says_no, answers),
                 "label": np.ones(questions.size, np.float32),
                 "group": categorical(np.repeat(group, width), personas),
                 "users": categorical(np.zeros(questions.size), [users]),
                 "split": categorical(np.tile([kinds.index(split) for split in splits], people), kinds),
-            }
+            }  # fmt: skip
             yield pa.table(columns)
             start += questions.size
 

@@ -1,8 +1,7 @@
 """Pick-a-Pic v2, and which of its test comparisons version 1 trained or validated on.
 
 PAL reports 10,587 of the 18,391 untied test comparisons as overlapping with v1's train and validation, and
-nowhere says by what. A sample there is a comparison, so the two sets are told apart by whether v1 compared
-the same two pictures.
+nowhere says by what: here by whether v1 compared the same two pictures.
 """
 
 from dataclasses import replace

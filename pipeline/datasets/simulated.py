@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pal.config import Config, Number, Positive
+from pal.config import Number, Positive
 from pal.files import write_json
 from pipeline import PipelineError, paths
 from pipeline.datasets import base
@@ -27,7 +27,7 @@ ITEMS_APART = True
 MAX_DRAWS = 10_000
 
 
-class Prepare(Config):
+class Prepare(base.Draws):
     """How the simulation is drawn."""
 
     setting: Literal["mixture", "partition"]
@@ -35,10 +35,6 @@ class Prepare(Config):
     dim: base.AtLeastOne
     seen_users: base.AtLeastOne
     unseen_users: base.AtLeastOne
-    train_pairs: base.AtLeastOne
-    adapt_pairs: base.AtLeastOne
-    val_pairs: base.Count
-    test_pairs: base.AtLeastOne
     min_distance: Annotated[Number, Field(ge=0)]
     concentration: Positive
 
@@ -63,41 +59,28 @@ def prepare(params: "base.AllParams", files: dict[str, Path], out: Path) -> dict
     prototypes = draw_prototypes(rng, options)
     matrix = rng.normal(size=(options.dim, options.dim))
     weights = draw_weights(rng, options)
-    # One row per comparison: user, users, split.
-    held_out = {"val": options.val_pairs, "test": options.test_pairs}
-    frames, first = [], 0
-    for users, n_users, plan in (
-        ("seen", options.seen_users, {"train": options.train_pairs, **held_out}),
-        ("unseen", options.unseen_users, {"adapt": options.adapt_pairs, **held_out}),
-    ):
-        split = pl.DataFrame({"split": [name for name, count in plan.items() for _ in range(count)]})
-        user = pl.select(user=pl.int_range(first, first + n_users, dtype=pl.Int64))
-        frames.append(user.join(split, how="cross").with_columns(users=pl.lit(users)))
-        first += n_users
-    layout = pl.concat(frames)
-    items = rng.normal(scale=options.dim**-0.5, size=(2 * len(layout), options.dim)).astype(np.float32)
-    user = layout["user"].to_numpy()
+    splits, n_users = options.splits(), {"seen": options.seen_users, "unseen": options.unseen_users}
+    user_ids = [f"{users}-{i:05d}" for users, count in n_users.items() for i in range(count)]
+    user = np.repeat(np.arange(len(user_ids)), [len(splits[name.partition("-")[0]]) for name in user_ids])
+    items = rng.normal(scale=options.dim**-0.5, size=(2 * len(user), options.dim)).astype(np.float32)
     chosen, rejected = answer(items, weights @ prototypes, user, matrix)
     ids = np.array([tables.item_id("vector", row.tobytes()) for row in items])
-    user_ids = [f"seen-{i:05d}" for i in range(options.seen_users)]
-    user_ids += [f"unseen-{i:05d}" for i in range(options.unseen_users)]
     frame = pl.DataFrame({"item_id": ids, "modality": "vector", "vector": items.tolist()})
     frame = frame.unique("item_id").sort("item_id")
     tables.write_table(out / tables.ITEMS, frame)
     names = [f"prototype {k + 1}" if options.setting == "partition" else None for k in weights.argmax(1)]
-    pairs = layout.with_columns(
-        pair_id=pl.int_range(pl.len()),
-        user_id=pl.Series(np.array(user_ids)[user]),
-        chosen=pl.Series(ids[chosen]),
-        rejected=pl.Series(ids[rejected]),
-        label=pl.lit(1.0),
-        group=pl.Series(names, dtype=pl.String).gather(user),
-    )
-    tables.write_table(out / tables.PAIRS, pairs)
+    pairs = {
+        "pair_id": np.arange(len(user)), "user_id": np.array(user_ids)[user],
+        "chosen": ids[chosen], "rejected": ids[rejected], "label": np.ones(len(user)),
+        "group": pl.Series(names, dtype=pl.String).gather(user),
+        "users": [half for half, count in n_users.items() for _ in range(count * len(splits[half]))],
+        "split": [split for half, count in n_users.items() for split in count * splits[half]],
+    }  # fmt: skip
+    tables.write_table(out / tables.PAIRS, pl.DataFrame(pairs))
     arrays = {"matrix": matrix, "prototypes": prototypes, "user_ids": np.array(user_ids), "weights": weights}
     truth = {name: array.tolist() for name, array in arrays.items()}
     write_json(out / paths.TRUTH, {**truth, "setting": options.setting})
-    return {"read": len(layout), "kept": len(layout), "dropped": 0}
+    return {"read": len(user), "kept": len(user), "dropped": 0}
 
 
 def draw_prototypes(rng: np.random.Generator, options: Prepare) -> np.ndarray:

@@ -4,15 +4,13 @@ The prompt is the post, or the article where there is no post (CNN/DM rows, in t
 The response is the summary alone, or the summary followed by the post as one text: in that order, since
 encoders cut long texts at their end, and what sets two responses to one post apart must not be cut.
 
-OpenAI's raw JSON lines and the hub's converted Parquet are read into the same frame. The first row that is no
-comparison is refused; whether a row without worker, post or text takes part is the protocol's choice. A
-published protocol says which comparisons take part, whose users are seen, and who answered:
+OpenAI's raw JSON lines and the hub's converted Parquet are read into the same frame. A published protocol, a
+pure function of the frame and a seed, says which comparisons take part, whose users are seen, and who
+answered; figures of different ones must never be mixed:
 
 stiennon        PAL against Stiennon et al.: all comparisons; users in training are seen
 li2024          PAL against Li et al.: supervised policies; the ten busiest workers are seen
 iclr_simulated  the same rows as the PAL authors' code has them, answers simulated by the summaries' length
-
-Each is a pure function of the frame (see `read`) and a seed. Their figures must never be mixed.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +25,6 @@ import polars as pl
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from pal.config import Config, explain
-from pal.conversations import JOINT
 from pal.errors import shorten
 from pal.files import write_json
 from pal.logs.tables import Row as Cells
@@ -55,20 +52,21 @@ UNSEEN_ROWS, SHORTER_OF, UNSEEN_USERS = 100, 9, 31
 GROUPS = ("prefers longer (simulated)", "prefers shorter (simulated)")
 # The published sizes of the real data, and of what the protocols leave of it.
 FULL = {"train": 92_858, "validation": 86_086}
-LI2024 = {
-    "train comparisons of seen users": 20_969,
-    "val comparisons of seen users": 2_330,
-    "test comparisons of seen users": 4_921,
-}
-SUPERVISED = {
-    "training rows of supervised policies": 38_487,
-    "validation rows of supervised policies": 16_294,
+OF_SEEN = {
+    f"{split} comparisons of seen users": n
+    for split, n in (("train", 20_969), ("val", 2_330), ("test", 4_921))
 }
 PUBLISHED: dict[str, dict[str, int]] = {
     "stiennon": {},
-    "li2024": {**SUPERVISED, **LI2024, "test comparisons of unseen users": 11_373},
-    "iclr_simulated": {**LI2024, "unseen users": 31},
-}
+    "li2024": {
+        "training rows of supervised policies": 38_487, "validation rows of supervised policies": 16_294,
+        **OF_SEEN, "test comparisons of unseen users": 11_373,
+    },
+    "iclr_simulated": {**OF_SEEN, "unseen users": 31},
+}  # fmt: skip
+# Half a surrogate pair, which JSON can hold and UTF-8 cannot, is refused.
+Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
+Divide = Callable[[pl.DataFrame, np.random.Generator], pl.DataFrame]  # rows to rows with their split
 
 
 class Prepare(Config):
@@ -83,15 +81,6 @@ class Params(base.DatasetParams):
 
     hub: base.HubFiles
     prepare: Prepare
-
-    @property
-    def template(self) -> str | None:
-        """See `DatasetParams`."""
-        return JOINT if self.prepare.item == "joint" else None
-
-
-# Half a surrogate pair, which JSON can hold and UTF-8 cannot, is refused.
-Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
 
 
 class Info(BaseModel):
@@ -318,14 +307,13 @@ def apply(protocol: str, frame: pl.DataFrame, seed: int) -> Placed:
     places = placed.rows.group_by("users", "split").len().iter_rows()
     placed.sizes |= {f"{split} comparisons of {users} users": n for users, split, n in places}
     got = {name: int((frame["split"] == name).sum()) for name in FULL}
-    published = PUBLISHED[protocol]
-    wrong = {name: n for name, n in published.items() if placed.sizes.get(name, 0) != n}
     if got != FULL:
         expected, given = (f"{n['train']:,} training and {n['validation']:,} validation" for n in (FULL, got))
-        placed.notes.append(
-            f"These are not the full published comparisons ({expected} rows), but {given} rows."
-        )
+        said = f"These are not the full published comparisons ({expected} rows), but {given} rows."
+        placed.notes.append(said)
         return placed
+    published = PUBLISHED[protocol]
+    wrong = {name: n for name, n in published.items() if placed.sizes.get(name, 0) != n}
     for name, n in wrong.items():
         gives = f"{placed.sizes.get(name, 0):,}"
         placed.notes.append(f"Protocol {protocol} should give {n:,} {name}, as published, but gives {gives}.")
@@ -363,10 +351,7 @@ def _keep_supervised(placed: Placed, *, without_cnn: bool) -> list[str]:
 
 
 def _divide(
-    rows: pl.DataFrame,
-    seen: list[str],
-    place_unseen: Callable[[pl.DataFrame, np.random.Generator], pl.DataFrame],
-    rng: np.random.Generator,
+    rows: pl.DataFrame, seen: list[str], place_unseen: Divide, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Mark seen workers, their validation rows test, one in ten of the others val; and place the unseen."""
     is_seen = pl.col("worker").is_in(seen)

@@ -22,15 +22,15 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from scipy.spatial import Delaunay, HalfspaceIntersection
 from torch import Tensor
 
 from pal.comparisons import Comparisons
 from pipeline.datasets import DATASETS
 from pipeline.datasets.base import Truth
-from pipeline.evaluation.predictions import places_in_user
 from pipeline.params import Params
-from pipeline.study import Study
+from pipeline.study import Study, places_in_user
 
 EXACT_UP_TO = 5  # prototypes: of more, polytopes have thousands of parts
 # Points drawn of each user's posterior, and of the prior, where it is sampled.
@@ -75,12 +75,9 @@ class GroupBound:
 
 
 def group_margins(
-    agrees: Bool[Tensor, "known groups"],
-    user: Int[Tensor, " known"],
-    would: Bool[Tensor, "n groups"],
-    test_user: Int[Tensor, " n"],
-    n_users: int,
-) -> Float[Tensor, " n"]:
+    agrees: Bool[Tensor, "known groups"], user: Int[Tensor, " known"],
+    would: Bool[Tensor, "n groups"], test_user: Int[Tensor, " n"], n_users: int,
+) -> Float[Tensor, " n"]:  # fmt: skip
     """Chance that users answer as they did, less one half, from the groups that fit their known answers.
 
     Where statements that occur with both answers leave no group without a contradiction, the fewest count.
@@ -112,9 +109,7 @@ class PolytopeBound:
         return margins
 
 
-def simplices(
-    walls: Float[np.ndarray, "walls K"], inside: Float[np.ndarray, " K"]
-) -> Float[np.ndarray, "parts K K"]:
+def simplices(walls: Float[ndarray, "walls K"], inside: Float[ndarray, " K"]) -> Float[ndarray, "parts K K"]:
     """Corners of simplices that make up the simplex of weights, where no wall's margin is negative.
 
     By the first K - 1 weights: half-spaces intersected about a point `inside`, triangulated by Qhull.
@@ -138,9 +133,7 @@ def simplices(
     return np.concatenate([corners, 1 - corners.sum(2, keepdims=True)], 2)
 
 
-def shares(
-    parts: Float[np.ndarray, "parts K K"], planes: Float[np.ndarray, "n K"]
-) -> Float[np.ndarray, " n"]:
+def shares(parts: Float[ndarray, "parts K K"], planes: Float[ndarray, "n K"]) -> Float[ndarray, " n"]:
     """The share of the simplices' volume at which each plane's margin is positive (Varsi 1973)."""
     edges = parts[:, 1:, :-1] - parts[:, :1, :-1]
     volume = np.abs(np.linalg.det(edges))
@@ -210,14 +203,9 @@ Bound = GroupBound | PolytopeBound | MixtureBound
 
 
 def draw_points(
-    walls: Float[Tensor, "chains walls K"],
-    start: Float[Tensor, "chains K"],
-    *,
-    concentration: float,
-    kept: int,
-    burn: int,
-    generator: torch.Generator,
-) -> Float[Tensor, "chains kept K"]:
+    walls: Float[Tensor, "chains walls K"], start: Float[Tensor, "chains K"],
+    *, concentration: float, kept: int, burn: int, generator: torch.Generator,
+) -> Float[Tensor, "chains kept K"]:  # fmt: skip
     """Hit-and-run: points w of the simplex with walls @ w >= 0, in proportion to Dirichlet(concentration).
 
     From a point inside take a random direction, and go to a point drawn evenly from the line between the

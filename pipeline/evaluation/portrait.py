@@ -13,15 +13,10 @@ import polars as pl
 import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
 
+from pal.evaluation import prototypes
 from pal.evaluation.accuracy import rightness
-from pal.evaluation.prototypes import (
-    dead_prototypes,
-    match_prototypes,
-    one_state_for_all,
-    outside_hull,
-    plurality_test,
-)
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
@@ -50,9 +45,9 @@ def portrait(
     are the model and perhaps k1; `n_items` are shown of what a prototype likes, and of what it dislikes;
     `outside` are users whom no mix of them describes.
     """
-    model, k1 = models["model"], models.get("k1")
+    model, k1, train = models["model"], models.get("k1"), data.select("seen", "train")
     # One reward for everyone is the better of two, as in the headline.
-    alike = one_state_for_all(model.head, model.states, data.embeddings, data.select("seen", "train"))
+    alike = prototypes.one_state_for_all(model.head, model.states, data.embeddings, train)
     shared = [(model, alike), *([(k1, k1.population.mean)] if k1 else [])]
     unseen = model.locate(
         data.embeddings, data.select("unseen", "adapt"), n_users=data.n_users("unseen"),
@@ -80,7 +75,7 @@ def portrait(
         shown = show_items(items, data.dataset, {ids[side][row] for side, row in wanted})
         return {(side, row): shown.get(ids[side][row], NOTHING) for side, row in wanted}
 
-    asked = torch.unique(data.select("seen", "train").question)
+    asked = torch.unique(train.question)
     unseen_ones = torch.from_numpy((data.places["users"] == "unseen").to_numpy().astype("int64"))
     given = replace(data.comparisons, user=data.comparisons.user + data.n_users("seen") * unseen_ones)
     of_side = {side: [] if vectors else [text.get(item) for item in names] for side, names in ids.items()}
@@ -109,7 +104,7 @@ def _repeats(data: Study) -> pl.DataFrame | None:
     return pl.DataFrame({"user_id": users, **columns}, schema_overrides={"user_id": pl.String})
 
 
-def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+def true_points(data: Study, model: RewardModel, weights: dict[str, Tensor]) -> dict[str, Any] | None:
     """Predicted and true ideal points of a simulation, in the plane of the true ones' largest spread.
 
     Preferences fix the space up to rotation and scale: the items alone turn it onto the true one.
@@ -131,8 +126,8 @@ def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor
 
     turn, strength = orthogonal_procrustes(wide(ours), wide(theirs))
     scale = strength / (ours**2).sum()
-    prototypes = np.array(truth["prototypes"])
-    true_users = wide(np.array(truth["weights"]) @ prototypes @ matrix.T)
+    true_corners = np.array(truth["prototypes"]) @ matrix.T
+    true_users = wide(np.array(truth["weights"]) @ np.array(truth["prototypes"]) @ matrix.T)
     centre = true_users.mean(0)
     plane = np.linalg.svd(true_users - centre, full_matrices=False)[2][:2].T
 
@@ -150,7 +145,7 @@ def true_points(data: Study, model: RewardModel, weights: dict[str, torch.Tensor
         "axes": "the two directions in which the true ideal points spread most; predicted points were turned "
         "and scaled onto the true space by the items alone",
         "users": users,
-        "prototypes": [{"true": at} for at in flat(wide(prototypes @ matrix.T))],
+        "prototypes": [{"true": at} for at in flat(wide(true_corners))],
         "predicted_prototypes": flat(scale * wide(corners) @ turn),
     }
 
@@ -214,7 +209,7 @@ def plurality(
     states = model.states
     if users == "unseen":
         states = locate(data, model, knobs)[knobs.headline_shots][0]
-    p_value = plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed).p_value
+    p_value = prototypes.plurality_test(model.head, states, data.embeddings, held_out, seed=knobs.seed)
     why = "users are asked of different things" if p_value is None else None
     return {"differ_p": rounded(p_value), "why": why}
 
@@ -238,7 +233,7 @@ def prototype_stability(data: Study, model: RewardModel) -> dict[str, Any] | Non
         **(_agreement(data, model, others) if others else dict.fromkeys(names)),
         "true_groups": rounded(adjusted_rand_score(groups, nearest)) if groups else None,
         "n_groups": len(set(groups)) if groups else None,
-        "dead": [k + 1 for k, dead in enumerate(dead_prototypes(model.states).tolist()) if dead],
+        "dead": [k + 1 for k, dead in enumerate(prototypes.dead_prototypes(model.states).tolist()) if dead],
         "outside": _outside(data, model),
     }
 
@@ -249,14 +244,14 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
     questions, test = data.comparisons.questions[rows], data.select("seen", "test")
     shares, agreement, groups, answers = model.states.mean(0), [], [], []
 
-    def at_prototypes(head: PrototypeModel) -> torch.Tensor:
+    def at_prototypes(head: PrototypeModel) -> Tensor:
         with torch.inference_mode():
             return head.prototype_margins(head.question_features(data.embeddings, questions))
 
     (ours,) = margins_by(model, [model.states], data, test)
     for other in others:
         at = (at_prototypes(fit.head) for fit in (model, other))
-        agreement.append(match_prototypes(*at, shares, other.states.mean(0)).agreement)
+        agreement.append(prototypes.match_prototypes(*at, shares, other.states.mean(0)).agreement)
         nearest = (fit.states.argmax(1).numpy() for fit in (model, other))
         groups.append(rounded(adjusted_rand_score(*nearest)))
         (theirs,) = margins_by(other, [other.states], data, test)
@@ -265,9 +260,8 @@ def _agreement(data: Study, model: RewardModel, others: list[RewardModel]) -> di
     return {
         "agreement": rounded(float(by_prototype @ shares.double())),
         "by_prototype": [rounded(each) for each in by_prototype.tolist()],
-        "same_groups": rounded(float(np.mean(groups))),
-        "same_answers": rounded(float(np.mean(answers))),
-    }
+        "same_groups": rounded(float(np.mean(groups))), "same_answers": rounded(float(np.mean(answers))),
+    }  # fmt: skip
 
 
 def _outside(data: Study, model: RewardModel) -> dict[str, dict[str, Any]] | None:
@@ -282,7 +276,7 @@ def _outside(data: Study, model: RewardModel) -> dict[str, dict[str, Any]] | Non
             for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
                 at_prototypes = model.head.prototype_margins(features).index_select(0, place)
                 margins.append(at_prototypes * block.sign[:, None])
-        outside = outside_hull(torch.cat(margins).clone(), pairs.user, n_users=data.n_users(half))
+        outside = prototypes.outside_hull(torch.cat(margins).clone(), pairs.user, n_users=data.n_users(half))
         who = [data.user_ids[half][row] for row in outside.nonzero()[:, 0].tolist()]
         counts[half] = {"users": len(who), "of": int((torch.bincount(pairs.user) > 0).sum()), "who": who}
     return counts

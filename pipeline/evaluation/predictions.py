@@ -4,21 +4,17 @@ Beside the model stand baselines that are not fitted to users, the controls k1 (
 oracle (which is given the true groups), the bound, `shared`, the model with one state for everyone, which
 training answers fit best, and `asked`, the model with as many questions as `shots` says, chosen by user.
 Margins of unseen users are computed for every draw of their shots; a row holds their sums and means.
-
-majority    the answer of a model that knows no user and reads no text
-longer      the longer text wins
-similarity  the response nearer to its prompt wins, where one encoder put both into one space
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import polars as pl
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from pal.comparisons import Comparisons, Questions
+from pal.comparisons import Comparisons
 from pal.evaluation.accuracy import rightness
 from pal.evaluation.prototypes import one_state_for_all
 from pal.models.base import PrototypeModel, feature_blocks
@@ -27,13 +23,11 @@ from pal.users.points import free_weights
 from pal.users.population import log_likelihoods
 from pal.users.question_choice import answer_probabilities, interview
 from pipeline import PipelineError
+from pipeline.evaluation.bounds import Bound
 from pipeline.params import Evaluate
 from pipeline.paths import PARAMS
 from pipeline.storage.tables import USERS as HALVES
-from pipeline.study import Study, attributes_of
-
-if TYPE_CHECKING:
-    from pipeline.evaluation.bounds import Bound
+from pipeline.study import Study, attributes_of, places_in_user
 
 USERS = (*HALVES, "unlocated")
 SCHEMA = {
@@ -54,8 +48,9 @@ FEW_ANSWERS = 10
 SIMILARITIES_AT_ONCE = 8192
 NUMBERS_AT_ONCE = 1 << 24
 
-Key = tuple[str, int | None]  # a model's name, and the shots that it was given
-Margins = Callable[[Comparisons], torch.Tensor]
+# By a model's name and the shots that it was given, a tensor for each draw of these.
+Draws = dict[tuple[str, int | None], list[Tensor]]
+Margins = Callable[[Comparisons], Tensor]
 
 
 def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins]:
@@ -63,21 +58,17 @@ def available_baselines(data: Study, texts: dict[str, str]) -> dict[str, Margins
     train = data.select("seen", "train")
     baselines = {"majority": majority(train)}
     lengths = torch.tensor([len(texts.get(item, "")) for item in data.response_ids])
-    if len(lengths) and set(data.response_ids) <= texts.keys() and not few_answers(asked_in(train)):
+    if len(lengths) and set(data.response_ids) <= texts.keys() and not few_answers(train):
         baselines["longer"] = lambda pairs: longer(lengths, pairs)
     if in_one_space(data):
         baselines["similarity"] = lambda pairs: similarity(data, pairs)
     return baselines
 
 
-def asked_in(pairs: Comparisons) -> Questions:
-    """The distinct questions that comparisons answer."""
-    return pairs.questions[torch.unique(pairs.question)]
-
-
-def few_answers(questions: Questions) -> bool:
-    """Whether all questions share a few answers, as yes and no."""
-    return len(torch.unique(torch.cat([questions.first, questions.second]))) <= FEW_ANSWERS
+def few_answers(pairs: Comparisons) -> bool:
+    """Whether all questions that are answered share a few answers, as yes and no."""
+    asked = pairs.questions[torch.unique(pairs.question)]
+    return len(torch.unique(torch.cat([asked.first, asked.second]))) <= FEW_ANSWERS
 
 
 def majority(train: Comparisons) -> Margins:
@@ -95,19 +86,19 @@ def majority(train: Comparisons) -> Margins:
     met = torch.bincount(torch.cat([first, second]), minlength=n).clamp_min(1)
     by_response = net / met / 2  # the share of its comparisons in which it was chosen, less one half
     votes = by_response[q.first] - by_response[q.second]
-    if not few_answers(asked_in(train)):
+    if not few_answers(train):
         by_question = torch.zeros(len(q)).index_add(0, train.question, vote)
         votes = torch.where(by_question != 0, by_question, votes)
     return lambda pairs: votes[pairs.question] * pairs.sign
 
 
-def longer(lengths: torch.Tensor, comparisons: Comparisons) -> torch.Tensor:
+def longer(lengths: Tensor, comparisons: Comparisons) -> Tensor:
     """By how many characters the chosen response is longer; texts of equal length get no margin."""
     q = comparisons.questions
     return (lengths[q.first] - lengths[q.second])[comparisons.question].float() * comparisons.sign
 
 
-def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
+def similarity(data: Study, comparisons: Comparisons) -> Tensor:
     """The zero-shot scorer: cosine of prompt and chosen response, less that of prompt and rejected one."""
     q, prompts, responses = comparisons.questions, data.embeddings.prompts, data.embeddings.responses
     margins = [comparisons.sign[:0]]
@@ -121,21 +112,14 @@ def similarity(data: Study, comparisons: Comparisons) -> torch.Tensor:
 
 def in_one_space(data: Study) -> bool:
     """Whether one encoder, the same to the last file, embedded prompts and responses; vectors do not say."""
-    prompts, responses = data.embedders["prompts"], data.embedders["responses"]
-    if prompts is None or responses is None or prompts.encoder in ("none", ""):
-        return False
-    both = [(by.encoder, by.files_sha256, by.dim) for by in (prompts, responses)]
-    return both[0] == both[1]
+    made = [by and (by.encoder, by.files_sha256, by.dim) for by in data.embedders.values()]
+    return None not in made and made[0] == made[1] and made[0][0] not in ("none", "")
 
 
 def predict(
-    data: Study,
-    models: dict[str, RewardModel],
-    baselines: dict[str, Margins],
-    knobs: Evaluate,
-    halves: tuple[str, ...] = HALVES,
-    bound: "Bound | None" = None,
-) -> pl.DataFrame:
+    data: Study, models: dict[str, RewardModel], baselines: dict[str, Margins], knobs: Evaluate,
+    halves: tuple[str, ...] = HALVES, bound: Bound | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """Predictions of models, baselines and the bound on the test pairs of either half; ties left out."""
     tables = [pl.DataFrame(schema=SCHEMA)]
     model, known = models["model"], data.select("seen", "train")
@@ -144,8 +128,7 @@ def predict(
         pairs, rows = without_ties(data.select(half, "test"))
         if not len(pairs):
             continue
-        margins: dict[Key, list[torch.Tensor]] = {}
-        margins |= {(n, None): [margin(pairs)] for n, margin in baselines.items()}
+        margins: Draws = {(n, None): [margin(pairs)] for n, margin in baselines.items()}
         if half == "seen":
             margins |= {(n, None): margins_by(m, [m.states], data, pairs) for n, m in models.items()}
             if bound is not None:
@@ -159,21 +142,18 @@ def predict(
         for (model, shots), draws in margins.items():
             fitted = model in models or model in ("asked", "shared")
             probability = torch.stack([torch.sigmoid(margin) for margin in draws]).mean(0)
-            columns = {
-                "model": pl.lit(model, pl.String),
-                "shots": pl.lit(shots, pl.Int32),
-                "draws": pl.lit(len(draws), pl.Int32),
-                "margin": torch.stack(draws).mean(0).numpy(),
-                "probability": probability.numpy() if fitted else pl.lit(None),
-                "right": sum(rightness(m) for m in draws),
-            }
+            by_model = shared.with_columns(
+                model=pl.lit(model, pl.String), shots=pl.lit(shots, pl.Int32), draws=pl.lit(len(draws)),
+                margin=torch.stack(draws).mean(0).numpy(), right=sum(rightness(m) for m in draws),
+                probability=probability.numpy() if fitted else pl.lit(None),
+            )  # fmt: skip
             # Who has fewer comparisons to be located by is no part of a number that claims so many.
-            located = shared.with_columns(**columns).filter(pl.col("known") >= (shots or 0))
+            located = by_model.filter(pl.col("known") >= (shots or 0))
             tables.append(located.select(*SCHEMA).cast(SCHEMA))
     return pl.concat(tables)
 
 
-def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> pl.DataFrame:
+def _columns(data: Study, half: str, pairs: Comparisons, rows: Tensor) -> pl.DataFrame:
     """Columns of a half's test pairs that do not depend on the model; `known` counts a user's adapt pairs."""
     users, user, q = pl.lit(half), pairs.user.numpy(), pairs.questions
     known = torch.bincount(data.select(half, "adapt").user, minlength=data.n_users(half))[pairs.user].numpy()
@@ -191,17 +171,15 @@ def _columns(data: Study, half: str, pairs: Comparisons, rows: torch.Tensor) -> 
 
 
 def unseen_margins(
-    data: Study, pairs: Comparisons, models: dict[str, RewardModel], knobs: Evaluate, bound: "Bound | None"
-) -> dict[Key, list[torch.Tensor]]:
+    data: Study, pairs: Comparisons, models: dict[str, RewardModel], knobs: Evaluate, bound: Bound | None
+) -> Draws:
     """Margins on unseen users' pairs: of the controls, of the model at all shots, and of the bound."""
-    model, n_users = models["model"], data.n_users("unseen")
-    margins: dict[Key, list[torch.Tensor]] = {}
-    controls: dict[str, torch.Tensor | None] = {"oracle": data.group_weights("unseen")}
+    model, n_users, margins = models["model"], data.n_users("unseen"), Draws()
     if "k1" in models:  # whose users all have the same state
-        controls = {"k1": models["k1"].population.mean.expand(n_users, -1), **controls}
-    for name, states in controls.items():
-        if name in models and states is not None:
-            margins[name, None] = margins_by(models[name], [states], data, pairs)
+        everyone = models["k1"].population.mean.expand(n_users, -1)
+        margins["k1", None] = margins_by(models["k1"], [everyone], data, pairs)
+    if "oracle" in models and (groups := data.group_weights("unseen")) is not None:
+        margins["oracle", None] = margins_by(models["oracle"], [groups], data, pairs)
     located = locate(data, model, knobs)
     every = iter(margins_by(model, [states for draws in located.values() for states in draws], data, pairs))
     margins |= {("model", shots): [next(every) for _ in draws] for shots, draws in located.items()}
@@ -217,7 +195,7 @@ def unseen_margins(
     return margins | {("asked", n): [next(every)] for n in asked}
 
 
-def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
+def without_ties(comparisons: Comparisons) -> tuple[Comparisons, Tensor]:
     """Comparisons with a preferred response, turned so that it is the chosen one, and which these were."""
     if comparisons.label is None:
         return comparisons, torch.arange(len(comparisons))
@@ -227,11 +205,9 @@ def without_ties(comparisons: Comparisons) -> tuple[Comparisons, torch.Tensor]:
     return replace(kept, sign=kept.sign * turn, label=None), rows
 
 
-def margins_by(
-    model: RewardModel, tables: list[torch.Tensor], data: Study, pairs: Comparisons
-) -> list[torch.Tensor]:
+def margins_by(model: RewardModel, tables: list[Tensor], data: Study, pairs: Comparisons) -> list[Tensor]:
     """Margins under several tables of users' states; what does not depend on the user is computed once."""
-    blocks: list[list[torch.Tensor]] = [[pairs.sign[:0]] for _ in tables]
+    blocks: list[list[Tensor]] = [[pairs.sign[:0]] for _ in tables]
     with torch.inference_mode():
         for block, features, place in feature_blocks(model.head, data.embeddings, pairs):
             rows = features.index_select(0, place)
@@ -240,7 +216,7 @@ def margins_by(
     return [torch.cat(margins) for margins in blocks]
 
 
-def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[torch.Tensor]]:
+def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[Tensor]]:
     """Unseen users' states from each number of shots, one table per draw; nested within a draw (D18).
 
     A user with fewer comparisons is located from all of them. Where no user has any, there are zero shots.
@@ -273,12 +249,12 @@ def locate(data: Study, model: RewardModel, knobs: Evaluate) -> dict[int, list[t
     return located
 
 
-def _told(data: Study, model: RewardModel) -> torch.Tensor | None:
+def _told(data: Study, model: RewardModel) -> Tensor | None:
     """What unseen users' attributes say of their states, as evidence; None where the prior reads none."""
     return model.attributes and model.attributes.evidence(attributes_of(data, "unseen"))
 
 
-def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, torch.Tensor]]:
+def drawn_shots(user: Tensor, n_users: int, knobs: Evaluate) -> Iterator[tuple[int, Tensor]]:
     """Numbers of shots with the rows of the comparisons that are drawn, draw after draw."""
     generator = torch.Generator().manual_seed(knobs.seed)
     for _ in range(knobs.draws if len(user) else 0):
@@ -287,20 +263,7 @@ def drawn_shots(user: torch.Tensor, n_users: int, knobs: Evaluate) -> Iterator[t
             yield shots, (place < shots).nonzero().squeeze(1)
 
 
-def places_in_user(
-    user: torch.Tensor, n_users: int, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """Each comparison's place, from 0, among its user's, in random order; without a generator as is."""
-    n = len(user)
-    shuffled = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-    order = shuffled[torch.argsort(user[shuffled], stable=True)]
-    counts = torch.bincount(user, minlength=n_users)
-    place = torch.empty_like(user)
-    place[order] = torch.arange(n) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return place
-
-
-def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int, torch.Tensor]:
+def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int, Tensor]:
     """Unseen users' states after 1, 2 and more questions, chosen by expected information gain (BALD).
 
     A user can be asked what the adapt pairs answer, and at most `most` of that. Empty where there is nothing
@@ -313,7 +276,7 @@ def locate_by_questions(data: Study, model: RewardModel, most: int) -> dict[int,
     told = _told(data, model)
     counts = torch.bincount(pairs.user, minlength=n_users)
     rounds, width = min(most, int(counts.max())), int(counts.max()) * len(prior.masses)
-    located: dict[int, list[torch.Tensor]] = {}
+    located: dict[int, list[Tensor]] = {}
     for users in torch.arange(n_users).split(max(1, NUMBERS_AT_ONCE // width)):
         some = pairs[((pairs.user >= users[0]) & (pairs.user <= users[-1])).nonzero().squeeze(1)]
         user, count = some.user - users[0], counts[users]

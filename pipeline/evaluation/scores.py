@@ -12,7 +12,6 @@ METRICS is the list to add a metric to; CHOSEN says which numbers are in the hea
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from functools import partial
 from itertools import chain, product
 from typing import Any
 
@@ -28,6 +27,7 @@ from pipeline.evaluation.predictions import FEW_ANSWERS, USERS, few_answers, rou
 from pipeline.params import Evaluate
 from pipeline.study import Study
 
+Numbers = dict[str, float | None]
 # The test set that headlines are about, the first of these that occurs (D32).
 HEADLINE_TESTS = ("no_leakage", "test")
 # Version 2's test set comes in two parts; together they are what is published as its test set.
@@ -48,8 +48,7 @@ CHOSEN = (
     *("unseen.new_items.accuracy", "seen.majority.accuracy", "unseen.k1.accuracy"),
 )
 NAMES = {"balanced": "balanced_accuracy"}
-DETAILS_ONLY = ("macro",)
-NOT_COMPARED: dict[str, float | None] = dict.fromkeys(("difference", "low", "high", "p", "users"))
+NOT_COMPARED: Numbers = dict.fromkeys(("difference", "low", "high", "p", "users"))
 ONE_REWARD = ("k1", "shared")  # the K = 1 of the same settings, and the model with one state for everyone
 
 
@@ -90,7 +89,7 @@ class Score:
     model: str
     user: Int[np.ndarray, " users"]
     judged: Judged
-    metrics: dict[str, float | None]
+    metrics: Numbers
 
     def row(self) -> dict[str, Any]:
         """A row of the details: labels, metrics, the interval of the accuracy, and counts."""
@@ -115,21 +114,15 @@ class Scores:
     cold_start_counts: dict[str, str | int] = field(default_factory=dict)
 
 
-def find(
-    scores: list[Score],
-    users: str,
-    model: str,
-    *,
-    shots: int | None = None,
-    new: bool = False,
-    test: str | None = None,
-    pairs: str = "all",
-) -> Score | None:
-    """The score of a model on all items, on known ones where these are kept apart, or on new ones."""
+def find(scores: list[Score], users: str, model: str, *, new: bool = False, **labels: Any) -> Score | None:
+    """The score of a model on all items, on known ones where these are kept apart, or on new ones.
+
+    Without other labels: of no shots, on all pairs, of any test set.
+    """
+    labels = {"users": users, "model": model, "shots": None, "pairs": "all", **labels}
     for items in ("new",) if new else ("all", "known"):
         for score in scores:
-            labels = (score.users, score.model, score.shots, score.items, score.pairs)
-            if labels == (users, model, shots, items, pairs) and test in (None, score.test):
+            if score.items == items and all(getattr(score, name) == at for name, at in labels.items()):
                 return score
     return None
 
@@ -240,7 +233,7 @@ def cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
     train, adapt, q = data.select("seen", "train"), data.select("unseen", "adapt"), data.comparisons.questions
     question = pairs.question
     prompts = [q.prompt] if data.prompt_ids else []
-    responses = [] if prompts and few_answers(q) else [q.first, q.second]
+    responses = [] if prompts and few_answers(data.comparisons) else [q.first, q.second]
     located_by = torch.zeros(len(pairs), dtype=torch.bool)
     width = max(len(data.prompt_ids), len(data.response_ids), 1)
     for side, shown in chain(product(prompts, prompts), product(responses, responses)):
@@ -248,32 +241,30 @@ def cold_start_columns(data: Study, pairs: Comparisons) -> dict[str, pl.Series]:
         located_by |= torch.isin(pairs.user * width + side[question], theirs)
 
     def new(sides: list[torch.Tensor]) -> torch.Tensor:
-        known = torch.cat([side[train.question] for side in sides]) if sides else train.question[:0]
-        old = [torch.isin(side[question], known) for side in sides]
-        return ~torch.stack(old).any(0) if old else torch.ones(len(pairs), dtype=torch.bool)
+        old = torch.zeros(len(pairs), dtype=torch.bool)
+        for side in sides:
+            old |= torch.isin(side[question], torch.cat([each[train.question] for each in sides]))
+        return ~old
 
     masks = {"new_prompt": new(prompts), "new_responses": new(responses), "located_by": located_by}
     return {name: pl.Series(name, mask.numpy()) for name, mask in masks.items()}
 
 
-def headline(
-    scores: Scores, plurality: dict[str, dict[str, float | None]], knobs: Evaluate
-) -> dict[str, Any]:
+def headline(scores: Scores, plurality: dict[str, Numbers], knobs: Evaluate) -> dict[str, Any]:
     """The numbers shown by `dvc metrics diff`, as nested dicts: of those that there are, the 15 of CHOSEN."""
 
-    def accuracy_in(slices: list[Score], users: str, model: str, **labels: Any) -> float | None:
-        score = find(slices, users, model, **labels)
-        return rounded(score.metrics["accuracy"]) if score else None
+    def accuracy(
+        users: str, model: str, *shots: int, among: list[Score] = scores.main, **labels: Any
+    ) -> float | None:
+        """At the first of the numbers of shots at which the model was judged."""
+        found = (find(among, users, model, shots=n, **labels) for n in shots or (None,))
+        return next((rounded(score.metrics["accuracy"]) for score in found if score), None)
 
-    accuracy = partial(accuracy_in, scores.main)
-
-    def by_filter(users: str, shots: tuple[int | None, ...]) -> dict[str, float | None]:
-        """Accuracies on filtered and on untouched pairs, at the first of the shots that was judged."""
-        first: dict[str, float | None] = {}
-        for pairs in ("filtered", "untouched"):
-            each = (accuracy_in(scores.by_filter, users, "model", shots=n, pairs=pairs) for n in shots)
-            first[f"{users}.{pairs}.accuracy"] = next((one for one in each if one is not None), None)
-        return first
+    def by_filter(users: str, *shots: int) -> Numbers:
+        return {
+            f"{users}.{pairs}.accuracy": accuracy(users, "model", *shots, among=scores.by_filter, pairs=pairs)
+            for pairs in ("filtered", "untouched")
+        }
 
     model = find(scores.main, "seen", "model")
     metrics = model.metrics if model else {}
@@ -281,20 +272,20 @@ def headline(
     baselines = ("longer", "similarity") if metrics.get("balanced") is None else ()
     shots = sorted({knobs.headline_shots, *sorted(set(knobs.shots))[-HEADLINE_SHOTS + 1 :]})
     tests = {
-        f"tests.{name}.{users}.accuracy": accuracy_in(scores.by_test, users, "model", shots=n, test=name)
+        f"tests.{name}.{users}.accuracy": accuracy(users, "model", *n, among=scores.by_test, test=name)
         for name in dict.fromkeys(score.test for score in scores.by_test)
-        for users, n in (("seen", None), ("all", 0))
+        for users, n in (("seen", ()), ("all", (0,)))
     }
     candidates = {  # in the order to show them; None where one does not apply
-        **{f"seen.{NAMES.get(m, m)}": rounded(metrics.get(m)) for m in METRICS if m not in DETAILS_ONLY},
+        **{f"seen.{NAMES.get(m, m)}": rounded(metrics.get(m)) for m in METRICS if m != "macro"},
         "seen.new_items.accuracy": accuracy("seen", "model", new=True),
-        **by_filter("seen", (None,)),
+        **by_filter("seen"),
         **{f"seen.{m}.accuracy": accuracy("seen", m) for m in ("k1", *baselines, "majority", "oracle")},
         "seen.plurality_p": plurality["seen"].get("differ_p"),
-        "unseen.zero_shot.accuracy": accuracy("unseen", "model", shots=0),
-        **{f"unseen.few_shot.{n}.accuracy": accuracy("unseen", "model", shots=n) for n in shots},
-        "unseen.new_items.accuracy": accuracy("unseen", "model", shots=knobs.headline_shots, new=True),
-        **by_filter("unseen", (knobs.headline_shots, 0)),
+        "unseen.zero_shot.accuracy": accuracy("unseen", "model", 0),
+        **{f"unseen.few_shot.{n}.accuracy": accuracy("unseen", "model", n) for n in shots},
+        "unseen.new_items.accuracy": accuracy("unseen", "model", knobs.headline_shots, new=True),
+        **by_filter("unseen", knobs.headline_shots, 0),
         "unseen.k1.accuracy": accuracy("unseen", "k1"),
         **tests,
     }
@@ -308,17 +299,14 @@ def headline(
     chosen = sorted(last_first, key=rank)[:MAX_NUMBERS]
     tree: dict[str, Any] = {}
     for name in (name for name in numbers if name in chosen):
-        *path, last = name.split(".")
-        section = tree
+        section, (*path, last) = tree, name.split(".")
         for key in path:
             section = section.setdefault(key, {})
         section[last] = numbers[name]
     return tree
 
 
-def against_one_reward(
-    scores: list[Score], users: str, knobs: Evaluate, *, new: bool = False
-) -> dict[str, float | None]:
+def against_one_reward(scores: list[Score], users: str, knobs: Evaluate, *, new: bool = False) -> Numbers:
     """Whether the model beats one reward for everyone, paired by user; nulls where it is one reward.
 
     Of ONE_REWARD the one that is harder to beat counts: a K = 1 is narrower, and cannot set careless users
@@ -326,12 +314,12 @@ def against_one_reward(
     """
     shots = (None,) if users == "seen" else (knobs.headline_shots, 0)
     model = next(filter(None, (find(scores, users, "model", shots=n, new=new) for n in shots)), None)
-    tests = [compare(model, find(scores, users, name, new=new), knobs) for name in ONE_REWARD]
-    compared = [test for test in tests if test["low"] is not None]
-    return min(compared, key=lambda test: test["low"] or 0, default=dict(NOT_COMPARED))
+    tests = (compare(model, find(scores, users, name, new=new), knobs) for name in ONE_REWARD)
+    compared = (test for test in tests if test["low"] is not None)
+    return min(compared, key=lambda test: test["low"], default=dict(NOT_COMPARED))
 
 
-def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> dict[str, float | None]:
+def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> Numbers:
     """How much more accurate the first is than the other, paired by user whom both judge; else nulls."""
     if score is None or other is None:
         return dict(NOT_COMPARED)

@@ -8,10 +8,9 @@ from typing import Any
 
 import altair as alt  # noqa: TID253 - this module is imported by the report alone
 
-from pal.report.page import FONT
+from pal.report.page import FONT, Row
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 
-Row = dict[str, Any]
 Spec = dict[str, Any]
 
 INK, GREY = "currentColor", "#7a7a7a"  # the page's own ink, in light and dark
@@ -146,21 +145,21 @@ def choices(curves: dict[str, Row]) -> Spec:
     candidates = sorted({value["K"] for value in values})
     legend = alt.Legend(symbolSize=90) if len(shown) > 1 else None
 
-    def by_way(channel: Any, which: int, legend: Any = legend) -> Any:
-        scale = alt.Scale(domain=shown, range=[WAYS[way][which] for way in shown])
-        return channel("way:N", scale=scale, legend=legend)
-
+    scales = [alt.Scale(domain=shown, range=[WAYS[way][which] for way in shown]) for which in range(3)]
+    colour = alt.Color("way:N", scale=scales[0], legend=legend)
+    shape = alt.Shape("way:N", scale=scales[1], legend=legend)
+    dash = alt.StrokeDash("way:N", scale=scales[2], legend=None)
     scale = alt.Scale(domain=[candidates[0] - 0.4, candidates[-1] + 0.4])
     x = alt.X("at:Q", title="prototypes K", scale=scale).axis(values=candidates, format="d", grid=False)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
-    low, colour = alt.Y("low:Q", title="accuracy, %"), by_way(alt.Color, 0)
+    low = alt.Y("low:Q", title="accuracy, %")
     base = marks_of(values).encode(x=x)
     hover = tooltip("way:N", "K:Q", "accuracy:Q", "error:N")
     dots, rings = base.mark_point(filled=True, size=55, opacity=1), base.transform_filter("datum.chosen")
     chart = alt.layer(
         base.mark_rule(strokeWidth=1.5).encode(y=low, y2="high:Q", color=colour),
-        base.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=by_way(alt.StrokeDash, 2, None)),
-        dots.encode(y=y, color=colour, shape=by_way(alt.Shape, 1), tooltip=hover),
+        base.mark_line(strokeWidth=1.8).encode(y=y, color=colour, strokeDash=dash),
+        dots.encode(y=y, color=colour, shape=shape, tooltip=hover),
         rings.encode(y=y).mark_point(size=260, shape="circle", strokeWidth=1.6, color=GREY),
     )
     return spec(chart.properties(width="container", height=260), "Accuracy by number of prototypes")

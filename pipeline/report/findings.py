@@ -4,13 +4,9 @@ sentences that claim no more than their intervals carry; and alarms.
 Alarms say why prototypes should not be believed, a sentence each. Their limits are conventions, not tests.
 """
 
-from typing import Any
-
 from pal.report import page
-from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, points
-from pipeline.paths import AS_FITTED, ONE_PER_USER
+from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, Row, number, pays, percent, points
 
-Row = dict[str, Any]
 MODELS = ("model", "k1", "similarity", "longer", "majority", "oracle", "bound")
 USERS = ("seen", "unseen", "unlocated", "all")
 ITEMS = ("all", "known", "new", "never seen")
@@ -48,52 +44,42 @@ def series_names(evaluated: Row) -> dict[str, str]:
     """What the model and what it is held against are called in tables and charts."""
     encoder = (evaluated["encoder"]["responses"] or {}).get("name", "")
     return {
-        "model": unbroken(f"PAL, {name_of(evaluated)}"),
-        "k1": "One reward, fitted alone",
-        "similarity": f"{encoder} similarity",
-        "longer": "Longer response",
-        "majority": "Majority answer",
-        "oracle": "Group oracle",
-        "bound": "Best possible",
-        "asked": "Chosen comparisons",
-        "seen": "Seen users",
-    }
+        "model": unbroken(f"PAL, {name_of(evaluated)}"), "k1": "One reward, fitted alone",
+        "similarity": f"{encoder} similarity", "longer": "Longer response",
+        "majority": "Majority answer", "oracle": "Group oracle", "bound": "Best possible",
+        "asked": "Chosen comparisons", "seen": "Seen users",
+    }  # fmt: skip
 
 
 def place(row: Row) -> str:
     """Whose comparisons, on which items, a row of accuracies is about."""
     n = row["shots"] or 0
     shots = {0: "no comparisons", 1: "1 comparison"}.get(n, f"{n} comparisons")
-    parts = {
-        "seen": ["Seen"],
-        "unseen": ["Unseen", shots],
-        "unlocated": ["Unseen, without comparisons to be located by"],
-        "all": ["All users", f"unseen from {shots}"],
+    who = {
+        "seen": "Seen",
+        "unseen": f"Unseen, {shots}",
+        "unlocated": "Unseen, without comparisons to be located by",
+        "all": f"All users, unseen from {shots}",
     }[row["users"]]
-    if row["items"] not in ("all", "never seen"):  # that table says so above itself
-        parts = [*parts, f"{row['items']} items"]
-    if row.get("pairs", "all") != "all":
-        parts = [*parts, f"{row['pairs']} pairs"]
-    return ", ".join(parts)
+    # The table of what was never seen says so above itself.
+    items = f", {row['items']} items" if row["items"] not in ("all", "never seen") else ""
+    return who + items + (f", {row['pairs']} pairs" if row["pairs"] != "all" else "")
 
 
 def ordered(accuracies: list[Row]) -> list[Row]:
     """The model's rows: seen users first, then unseen users by the number of comparisons."""
 
     def order(row: Row) -> tuple[int, int, int, str]:
-        pairs = row.get("pairs", "all")
-        return USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0, pairs
+        return USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0, row["pairs"]
 
     return sorted((row for row in accuracies if row["model"] == "model"), key=order)
 
 
 def baseline(accuracies: list[Row], row: Row, model: str) -> Row | None:
     """A baseline's row for the place of the model's `row`; one measured once does not depend on the shots."""
-
-    def where(row: Row) -> tuple[str, ...]:
-        return row["users"], row["items"], row.get("test", ""), row.get("pairs", "all")
-
-    same = [other for other in accuracies if other["model"] == model and where(other) == where(row)]
+    same = [other for other in accuracies if other["model"] == model]
+    for label in ("users", "items", "test", "pairs"):
+        same = [other for other in same if other[label] == row[label]]
     alone = same if len(same) == 1 and model != "model" else []
     return next(iter([other for other in same if other["shots"] == row["shots"]] or alone), None)
 
@@ -106,28 +92,26 @@ def one_for_everyone(accuracies: list[Row], row: Row) -> Row | None:
 
 def places_of(evaluated: Row) -> list[Row]:
     """The picture of whether it pays: at few places the model beside one reward for everyone."""
-    accuracies, name = evaluated["accuracies"], unbroken(name_of(evaluated))
-    rows = ordered(accuracies)
+    accuracies, name, personal = evaluated["accuracies"], unbroken(name_of(evaluated)), is_personal(evaluated)
+    rows, picture = ordered(accuracies), []
+    name = name.removeprefix("the ") if name.startswith("the ") else f"personal, {name}"
     most = max((row["shots"] or 0 for row in rows), default=0)
-    picture = []
     for row in rows:
         if row["shots"] not in (None, 0, most) or (row["items"] == "new" and row["users"] != "seen"):
             continue
-        shown = [("one reward for everyone", "one", row)]
-        if is_personal(evaluated):
-            one = one_for_everyone(accuracies, row)
-            personal = name.removeprefix("the ") if name.startswith("the") else f"personal, {name}"
-            shown = [(personal, "model", row), ("one reward for everyone", "one", one)]
-        marks = [_mark(name, series, cell) for name, series, cell in shown if cell]
+        one = one_for_everyone(accuracies, row) if personal else row
+        marks = [_mark(name, "model", row)] if personal else []
+        marks += [_mark("one reward for everyone", "one", one)] if one else []
         picture.append({"place": f"{place(row)} ({row['n_users']:,})", "marks": marks})
     return picture
 
 
-def places_of_methods(methods: Row) -> list[Row]:
-    """The same of methods side by side: the best at each place stands out."""
-    marks: dict[str, list[Row]] = {place: [] for place in methods["places"]}
-    for row in methods["rows"]:
-        marks[row["place"]].append(_mark(row["method"], "model" if row["best"] else "rest", row))
+def places_of_methods(rows: list[Row]) -> list[Row]:
+    """The same of methods side by side, as compare wrote them: the best at each place stands out."""
+    marks: dict[str, list[Row]] = {}
+    for row in rows:
+        mark = _mark(row["method"], "model" if row["best"] else "rest", row)
+        marks.setdefault(row["place"], []).append(mark)
     return [{"place": place, "marks": of_place} for place, of_place in marks.items()]
 
 
@@ -163,24 +147,6 @@ def table_by_filter(accuracies: list[Row]) -> list[Row]:
     return table([row for row in accuracies if row["shots"] in (None, 0, most)])
 
 
-def by_method(compared: Row) -> Row | None:
-    """What compare wrote, as a table of methods by place; None where no methods were compared."""
-    rows = compared.get("rows")
-    if not rows:
-        return None
-    places = list(dict.fromkeys(row["place"] for row in rows))
-    cells = {(row["method"], row["place"]): row for row in rows}
-    names = dict.fromkeys(row["method"] for row in rows)
-    methods = [{"method": name, "cells": [cells[name, place] for place in places]} for name in names]
-    return {**compared, "places": places, "methods": methods}
-
-
-def one_kind_of_items(rows: list[Row]) -> list[Row]:
-    """Of rows on all, known and new items those on the first of these kinds that occurs."""
-    first = min((ITEMS.index(row["items"]) for row in rows), default=0)
-    return [row for row in rows if row["items"] == ITEMS[first]]
-
-
 def dots(table: list[Row], names: dict[str, str]) -> Row | None:
     """A table of accuracies as a picture, one mark per place and series; None where the table is empty.
 
@@ -203,27 +169,24 @@ def _is_undecided(row: Row) -> bool:
     return row["accuracy"] == row["low"] == row["high"] == 0.5
 
 
-def curve(accuracies: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The model on unseen users by shots, and what it is held against there, seen users among it."""
-    rows = ordered(accuracies)
-    unseen = one_kind_of_items([row for row in rows if row["users"] == "unseen"])
+def accuracies_along(accuracies: list[Row], model: str) -> list[Row]:
+    """A model on unseen users by shots, on the first of all, known and new items that it was judged on."""
+    rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
+    first = min((ITEMS.index(row["items"]) for row in rows), default=0)
+    return sorted((row for row in rows if row["items"] == ITEMS[first]), key=lambda row: row["shots"] or 0)
+
+
+def references(accuracies: list[Row]) -> list[Row]:
+    """What the model on unseen users by shots is held against, seen users among it."""
+    unseen = accuracies_along(accuracies, "model")
     if not unseen:
-        return [], []
-    seen = [row for row in rows if row["users"] == "seen"]
+        return []
+    seen = [row for row in ordered(accuracies) if row["users"] == "seen"]
     same_items = [row for row in seen if row["items"] == unseen[0]["items"]]
     held = {model: baseline(accuracies, unseen[-1], model) for model in ("k1", "longer", "majority")}
     held["seen"] = next(iter(same_items or seen), None)
-    return unseen, [
-        {"series": series, "accuracy": row["accuracy"]}
-        for series, row in held.items()
-        if row and not _is_undecided(row)
-    ]
-
-
-def accuracies_along(accuracies: list[Row], model: str) -> list[Row]:
-    """A model on unseen users by shots, on the items that the curve is about."""
-    rows = [row for row in accuracies if (row["users"], row["model"]) == ("unseen", model)]
-    return sorted(one_kind_of_items(rows), key=lambda row: row["shots"] or 0)
+    rows = [(series, row) for series, row in held.items() if row and not _is_undecided(row)]
+    return [{"series": series, "accuracy": row["accuracy"]} for series, row in rows]
 
 
 def does_it_pay(evaluated: Row) -> Row:
@@ -304,57 +267,18 @@ def _clear(test: Row) -> bool:
 
 def against_baselines(evaluated: Row) -> str:
     """Whether the model beats the longer response and the encoder's own similarity."""
-    encoder, said = (evaluated["encoder"]["responses"] or {}).get("name", ""), []
-    model = name_of(evaluated)
-    for key, name in (("longer", "the longer response"), ("similarity", f"{encoder} similarity")):
-        test = (evaluated["beside"] or {}).get(key) or {}
-        if test.get("difference") is not None:
-            said.append(_compared("On seen users", test, model, name))
-    longer = (evaluated["beside"] or {}).get("longer") or {}
-    if longer.get("difference") is not None and not (_clear(longer) and longer["difference"] > 0):
+    encoder = (evaluated["encoder"]["responses"] or {}).get("name", "")
+    names = {"longer": "the longer response", "similarity": f"{encoder} similarity"}
+    beside = {key: test for key, test in evaluated["beside"].items() if test["difference"] is not None}
+    tests = [(beside[key], name) for key, name in names.items() if key in beside]
+    said = [_compared("On seen users", test, name_of(evaluated), name) for test, name in tests]
+    longer = beside.get("longer")
+    if longer and not (_clear(longer) and longer["difference"] > 0):
         said.append(
             "A reward sees nothing of a text but its embedding, from which its length can hardly be read, "
             "and has only the training comparisons to learn it from."
         )
     return unbroken(" ".join(said))
-
-
-def meaning_of_k(evaluated: Row) -> str:
-    """What K counts, given how users' weights were fitted."""
-    K, fit = evaluated["head"]["K"], evaluated["fit"]
-    personal = "A person's reward is the average person's with deviations of their own"
-    if K == 1 and is_personal(evaluated):
-        return f"{personal}; there are no prototypes."
-    if K == 1:
-        return "With one prototype every user has the same ideal point."
-    if fit["objective"] == "mixture" and fit["grid_points"] == 0:
-        return (
-            f"Each user was taken to stand at one of the {K} prototypes, so K is the number of "
-            "groups that the model tells apart; a user's weights say how sure it is of each."
-        )
-    return (
-        f"Users may stand anywhere between the prototypes, so K = {K} need not be the number of "
-        "groups: there can be more groups than prototypes."
-    )
-
-
-def choices_of_k(curves: dict[str, Row], K: int) -> str:
-    """What the curves of choose-k say of K, and why they may differ; empty without curves."""
-    said = []
-    if ONE_PER_USER in curves:
-        groups = curves[ONE_PER_USER]["K"]
-        words = "nobody is told apart" if groups == 1 else f"{groups} groups describe these users"
-        said.append(f"With every user at one prototype, {words} (K = {groups}).")
-    if AS_FITTED in curves:
-        said.append(f"Fitted as this model is, K = {curves[AS_FITTED]['K']} suffices.")
-    if len(curves) > 1:
-        said.append(
-            "The two may differ. With weights between the prototypes the sign of a reward is affine in the "
-            "weights, so users among three prototypes can behave as more than three groups; with every user "
-            "at one prototype, K is the number of groups, of which it takes many to imitate users who stand "
-            "between."
-        )
-    return unbroken(" ".join([*said, f"The model of this page has K = {K}."])) if curves else ""
 
 
 def alarms(evaluated: Row) -> list[str]:
@@ -390,51 +314,6 @@ def alarms(evaluated: Row) -> list[str]:
         who = " and ".join(many)
         said.append(f"No mix of these prototypes describes {who}: they stand outside the hull.")
     return [unbroken(sentence) for sentence in said]
-
-
-def trust(evaluated: Row) -> list[Row]:
-    """What is known of the prototypes, as names and values for a table; empty where K is 1."""
-    stability = evaluated["stability"]
-    if not stability:
-        return []
-    rows = {}
-    if stability["agreement"] is not None:
-        each = ", ".join(number(value) for value in stability["by_prototype"])
-        rows = {
-            "Prototypes, matched with those of other seeds": f"{number(stability['agreement'])} ({each})",
-            "Users' nearest prototype, the same from other seeds": number(stability["same_groups"]),
-            "Test questions on which a user's rewards agree": percent(stability["same_answers"]),
-        }
-    if stability["true_groups"] is not None:
-        rows["Users' nearest prototype and their true group"] = number(stability["true_groups"])
-    rows["Dead prototypes"] = _joined(stability["dead"]) or "none"
-    for half, count in (stability["outside"] or {}).items():
-        rows[f"{half.capitalize()} users outside the hull"] = f"{count['users']:,} of {count['of']:,}"
-    return [{"name": name, "value": value} for name, value in rows.items()]
-
-
-def asking(accuracies: list[Row]) -> str:
-    """What choosing is worth: how few chosen comparisons reach the most drawn ones."""
-    chosen = accuracies_along(accuracies, "asked")
-    drawn = [row for row in accuracies_along(accuracies, "model") if row["shots"]]
-    if not chosen or not drawn:
-        return ""
-    most = drawn[-1]
-    enough = [row for row in chosen if row["accuracy"] >= most["accuracy"]]
-    reached = (enough or chosen[-1:])[0]
-    goal = f"{most['shots']} drawn ones ({percent(most['accuracy'])}, interval {interval(most)})"
-    noun = "comparison reaches" if enough and reached["shots"] == 1 else "comparisons reach"
-    less = "no less" if enough else "less"
-    return f"{reached['shots']} chosen {noun} {percent(reached['accuracy'])}, {less} than {goal}."
-
-
-def never_seen(split: Row) -> str:
-    """Whether the strictest split could be formed, and what was left out for it."""
-    if split["why"]:
-        return f"It cannot be formed here: {split['why']}."
-    why = "were left out, since the same user was located by one of their items"
-    left = f"; {split['left_out']:,} {why}" if split["left_out"] else ""
-    return f"{split['pairs']:,} comparisons of unseen users{left}."
 
 
 def _joined(numbers: list[int]) -> str:

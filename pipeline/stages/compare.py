@@ -26,7 +26,7 @@ def main(dataset: str) -> None:
     from pipeline import study
     from pipeline.evaluation.predictions import without_ties
 
-    data, K = study.load(dataset), study.n_prototypes(dataset, values)
+    data, K = study.load(dataset), values.n_prototypes(dataset)
     methods = {name: registered(METHODS, name) for name in values.compare.methods}
     train, val = data.select("seen", "train"), data.select("seen", "val")
     where = product(("seen", "unseen"), ("known", "new"))

@@ -28,7 +28,6 @@ from pal.errors import PalError, shorten
 from pal.files import new_folder, write_text
 from pipeline import PipelineError, params, paths
 from pipeline.datasets import DATASETS
-from pipeline.datasets.base import EncoderByModality
 from pipeline.images import Picture, decoded, in_reading_order, read_pictures
 from pipeline.params import Encode, Params
 from pipeline.storage import raw_files, tables
@@ -100,7 +99,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         print(f"encode@{dataset}: {done}; once all are, run {last}")
         return
     if values.encode.engine == "ray" and any(job.missing.any() for job in to_do.values()):
-        encode_with_ray(dataset, _device(values))
+        encode_with_ray(dataset, values.device("encode"))
         to_do = _jobs(dataset, items, values, share)
     bad = [pl.DataFrame(schema=dict.fromkeys(DROPPED_COLUMNS, pl.String))]
     modalities: dict[str, Any] = {}
@@ -132,7 +131,7 @@ def main(dataset: str, rank: int | None = None, world: int | None = None) -> Non
         n_read, n_kept = (sum(about[key] for about in modalities.values()) for key in ("in", "out"))
         counts = {"read": n_read, "kept": n_kept, "dropped": len(dropped)}
         reasons = dict(Counter(dropped["reason"]).most_common())
-        tables.write_manifest(folder, counts, reasons=reasons, modalities=modalities)
+        tables.write_manifest(folder, counts=counts, reasons=reasons, modalities=modalities)
 
 
 def _fill(job: Job, values: Params) -> pl.DataFrame:
@@ -142,7 +141,7 @@ def _fill(job: Job, values: Params) -> pl.DataFrame:
     print(f"encode@{dataset}: {len(job.ids):,} {job.modality} items, {stored}")
     faults: dict[int, str] = {}
     if count:
-        device = _device(values)
+        device = values.device("encode")
         numbers = (os.environ.get(name, "") for name in ("LOCAL_RANK", "SLURM_LOCALID"))  # on this machine
         if device == "cuda" and (local := next(filter(str.isdigit, numbers), None)):
             import torch
@@ -173,11 +172,9 @@ def _fill(job: Job, values: Params) -> pl.DataFrame:
 
 def _jobs(dataset: str, items: dict[str, pl.DataFrame], values: Params, share: Share) -> dict[str, Job]:
     """By modality what there is to do; nothing for vectors, or where no encoder is named."""
-    found, options, by_modality = {}, values.encode, values[dataset].encoder
+    found, options = {}, values.encode
     for modality, of_modality in items.items():
-        name = by_modality
-        if isinstance(by_modality, EncoderByModality):
-            name = getattr(by_modality, modality, "none")
+        name = values[dataset].encoder_of(modality)
         if modality == "vector" or name == "none":
             continue
         weights = options.weights.get(encoders.plain_name(name), "hub")
@@ -192,20 +189,12 @@ def _jobs(dataset: str, items: dict[str, pl.DataFrame], values: Params, share: S
                 f"got {name!r}, which reads {reads}; name another, or one per modality"
             )
         embedder = Embedder.from_described(described, options.dtype)
-        store = EmbeddingStore(embedder, _device(values), libraries=described.libraries)
+        store = EmbeddingStore(embedder, values.device("encode"), libraries=described.libraries)
         raw_files.record_use(dataset, modality, store.folder.name)
         ids = packed(of_modality["item_id"].to_list())
         missing = store.find(ids).missing
         found[modality] = Job(dataset, modality, of_modality, described, store, ids, missing, share)
     return found
-
-
-def _device(values: Params) -> str:
-    if values.encode.device == "cpu":
-        return "cpu"  # without torch, which takes seconds to import: a full store needs none of it
-    from pipeline.study import pick_device
-
-    return pick_device(values.encode.device, "encode.device")
 
 
 def share_of(rank: int | None, world: int | None, environ: Mapping[str, str] = os.environ) -> Share:

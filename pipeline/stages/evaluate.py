@@ -1,19 +1,17 @@
 """evaluate: accuracy on seen users, and on unseen users from no, few and more comparisons.
 
-Test pairs are read in this stage and nowhere else. Beside the model stand always the majority's answer, one
-reward for everyone (k1), and, where groups are known, the oracle that is given them; for texts the longer
-one, and where one encoder made prompts and responses, their similarity.
+Test pairs are read in this stage and nowhere else. What the model is held against stands in `predictions`.
 """
 
 import csv
 from dataclasses import asdict
-from typing import Any
 
 import polars as pl
 import torch
 
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
+from pal.report.page import Row
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
 from pipeline.datasets import DATASETS
@@ -24,10 +22,7 @@ from pipeline.evaluation.scores import against_one_reward, compare, fewer_users,
 from pipeline.storage.tables import MANIFEST, read_json, write_manifest
 from pipeline.study import Study
 
-Row = dict[str, Any]
 MAX_REASONS = 12  # the commonest, which come first
-COUNTS = ("read", "kept", "dropped")
-CURVE = ("shots", "accuracy", "low", "high")
 
 
 def main(dataset: str) -> None:
@@ -70,7 +65,8 @@ def main(dataset: str) -> None:
     unseen = [row for row in rows["main"] if (row["users"], row["model"]) == ("unseen", "model")]
     # On all items, or where these are kept apart on known ones.
     kind = "all" if any(row["items"] == "all" for row in unseen) else "known"
-    few_shot = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
+    curve = ("shots", "accuracy", "low", "high")
+    few_shot = [{name: row[name] for name in curve} for row in unseen if row["items"] == kind]
     write_csv(paths.plot("few_shot", dataset), few_shot)
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
     # The model against what needs no fitting, on seen users, paired by user.
@@ -78,32 +74,24 @@ def main(dataset: str) -> None:
     stability = prototype_stability(data, model)
     outside = [user for half in ((stability or {}).get("outside") or {}).values() for user in half["who"]]
     data_flow = data_flow_counts(dataset)
+    written = read_json(paths.prepared(dataset) / MANIFEST, f"prepare@{dataset}")
     whole = {
-        "dataset": dataset,
-        "source": str(read_json(paths.prepared(dataset) / MANIFEST, f"prepare@{dataset}")["source"]),
-        "notes": notes,
+        "dataset": dataset, "source": str(written["source"]), "notes": notes,
         "encoder": {
             side: by and {"name": by.encoder, **{k: v for k, v in asdict(by).items() if k != "encoder"}}
             for side, by in data.embedders.items()
         },
-        "head": model.config.model_dump(),
-        "fit": model.fit_config.model_dump(),
-        "counts": _counts(data, data_flow),
-        "account": data_flow,
-        "split_table": split_table(dataset),
-        "test": scores.test,
-        "accuracies": rows["main"],
-        "tests": rows["by_test"],
+        "head": model.config.model_dump(), "fit": model.fit_config.model_dump(),
+        "counts": _counts(data, data_flow), "account": data_flow, "split_table": split_table(dataset),
+        "test": scores.test, "accuracies": rows["main"], "tests": rows["by_test"],
         "filters": rows["by_filter"],
         "never_seen": {**scores.cold_start_counts, "accuracies": rows["cold_start"]},
-        "stability": stability,
-        "plurality": differ,
+        "stability": stability, "plurality": differ,
         "beside": {name: compare(places["seen"], score, knobs) for name, score in unfitted.items() if score},
-        "calibration": calibration,
-        "training": _training(dataset),
+        "calibration": calibration, "training": _training(dataset),
         "gallery": gallery(data, items, shown.gallery_pairs),
         **portrait(data, models, items, shown.items_per_prototype, outside),
-    }
+    }  # fmt: skip
     with new_folder(paths.evaluated(dataset)) as folder:
         write_json(folder / "evaluated.json", whole)
         write_manifest(folder)
@@ -142,15 +130,12 @@ def _counts(data: Study, data_flow: list[Row]) -> dict[str, int]:
     test = [data.select(half, "test") for half in ("seen", "unseen")]
     ties = sum(len(pairs) - len(without_ties(pairs)[0]) for pairs in test)
     return {
-        "seen_users": data.n_users("seen"),
-        "unseen_users": data.n_users("unseen"),
+        "seen_users": data.n_users("seen"), "unseen_users": data.n_users("unseen"),
         "items": len({*data.prompt_ids, *data.response_ids}),
-        "train_pairs": len(data.select("seen", "train")),
-        "test_pairs": sum(map(len, test)) - ties,
+        "train_pairs": len(data.select("seen", "train")), "test_pairs": sum(map(len, test)) - ties,
         **({"test_pairs_tied_and_left_out": ties} if ties else {}),
-        "dropped_pairs": dropped + data.dropped,
-        "dropped_users": split["details"].get("users_dropped", 0),
-    }
+        "dropped_pairs": dropped + data.dropped, "dropped_users": split["details"].get("users_dropped", 0),
+    }  # fmt: skip
 
 
 def read_notes(dataset: str) -> list[str]:
@@ -172,7 +157,7 @@ def data_flow_counts(dataset: str) -> list[Row]:
     for stage, folder in folders.items():
         written = read_json(folder(dataset) / MANIFEST, f"{stage}@{dataset}", absent={})
         if counts := written.get("counts"):
-            main = {name: counts.pop(name, None) for name in COUNTS}
+            main = {name: counts.pop(name, None) for name in ("read", "kept", "dropped")}
             reasons = dict(list(written.get("reasons", {}).items())[:MAX_REASONS])
             rows.append({"stage": stage, **main, "details": counts, "reasons": reasons})
     return rows

@@ -15,5 +15,5 @@ def main(dataset: str) -> None:
     files = {file.name: raw_files.stored(file, dataset) for file in manifest.files}
     with new_folder(paths.prepared(dataset)) as out:
         counts = DATASETS[dataset].prepare(values, files, out)
-        write_manifest(out, counts, source=manifest.source)
+        write_manifest(out, counts=counts, source=manifest.source)
     print(f"prepare@{dataset}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))

@@ -1,5 +1,6 @@
 """The report: a page for each dataset and one that leads to them, each in one file for any browser."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,88 +41,68 @@ def main() -> None:
 
 def render(evaluated: Row) -> str:
     """A dataset's page, from what evaluate wrote, the `curves` of choose-k and the `methods` of compare."""
-    filters = {"interval": findings.interval, "series": findings.series}
-    s, template = section(evaluated), TEMPLATES / "report.html.j2"
-    scripts = [page.script("people")]
-    return render_page(template, filters, scripts, s=s, title=s["title"], series=charts.SERIES)
+    names = findings.series_names(evaluated)
+    tables = {
+        "table": findings.table(evaluated["accuracies"]),
+        "tests": findings.table_by_test(evaluated["tests"]),
+        "filters": findings.table_by_filter(evaluated["filters"]),
+    }
+    dots = {name: findings.dots(table, names) for name, table in tables.items()}
+    s = heading(evaluated)
+    s |= {"names": names, **tables, "dots": dots, "figures": figures(s, names)}
+    filters = {each.__name__: each for each in (findings.interval, findings.series, findings.unbroken)}
+    context = {"s": s, "title": s["title"], "series": charts.SERIES, "findings": findings}
+    return render_page(TEMPLATES / "report.html.j2", filters, [page.script("people")], **context)
 
 
 def render_index(evaluated: list[Row], *, paper: bool = False) -> str:
     """The page that leads to those of the datasets, and with `paper` to that of the paper's experiments."""
-    sections, title = [section(each) for each in evaluated], "Reward models personal to each user"
-    context = {"sections": sections, "paper": paper, "title": title}
-    return page.render_page(TEMPLATES / "index.html.j2", **context)
+    context = {"sections": map(heading, evaluated), "title": "Reward models personal to each user"}
+    return page.render_page(TEMPLATES / "index.html.j2", paper=paper, **context)
 
 
-def render_page(
-    template: Path, filters: dict[str, Any], scripts: list[str] | None = None, **context: Any
-) -> str:
+def render_page(template: Path, filters: dict[str, Any], scripts: Sequence[str] = (), **context: Any) -> str:
     """Render a template into a page with charts, which Vega draws: one script, once for the page."""
     vega = javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
     draw = (TEMPLATES / "draw.js").read_text(encoding="utf-8")
-    every = [page.script("errors"), *(scripts or []), vega, draw]
+    every = [page.script("errors"), *scripts, vega, draw]
     return page.render_page(template, scripts=every, filters=filters, theme=charts.THEME, **context)
 
 
-def section(evaluated: Row) -> Row:
-    """What the template shows of one dataset: its sentences, its tables and its charts."""
-    dataset, accuracies = evaluated["dataset"], evaluated["accuracies"]
-    curves, K = evaluated.get("curves") or {}, evaluated["head"]["K"]
-    names = findings.series_names(evaluated)
-    shown = {
-        "table": findings.table(accuracies),
-        "tests": findings.table_by_test(evaluated["tests"]),
-        "filters": findings.table_by_filter(evaluated["filters"]),
-    }
+def heading(evaluated: Row) -> Row:
+    """What was evaluated, with what also the page that leads here shows: title, tags, and whether it pays."""
     kind = evaluated["source"].partition(":")[0]
     untrained = any(by and by["name"].startswith("untrained-") for by in evaluated["encoder"].values())
-    methods = findings.by_method(evaluated.get("methods") or {})
+    methods = evaluated.get("methods", {})
     answer, rows = findings.does_it_pay(evaluated), findings.places_of(evaluated)
-    if methods:
+    if methods.get("rows"):
         answer = {"answer": methods["answer"], "sentence": methods["verdict"]}
-        rows = findings.places_of_methods(methods)
+        rows = findings.places_of_methods(methods["rows"])
     return {
-        **evaluated,
+        **{"curves": {}, "methods": {}, **evaluated},
         "story": {**evaluated["portrait"], "pays": {**answer, **page.dots(rows)}},
-        "title": DATASETS[dataset].TITLE,
-        "about": DATASETS[dataset].ABOUT,
+        "title": DATASETS[evaluated["dataset"]].TITLE,
+        "about": DATASETS[evaluated["dataset"]].ABOUT,
         # What a reader must not overlook: made-up data, and encoders that were never trained.
         "tags": [f"{kind} data"] * (kind in ("sample", "generated")) + ["untrained weights"] * untrained,
-        "compared": findings.plurality(evaluated),
-        "held": findings.against_baselines(evaluated),
-        "meaning": findings.meaning_of_k(evaluated),
-        "names": names,
-        **shown,
-        "grouped": any(user["group"] for user in (evaluated["truth"] or {}).get("users", [])),
-        "dots": {name: findings.dots(table, names) for name, table in shown.items()},
-        "figures": figures(evaluated, names, curves),
-        "references": [row["series"] for row in findings.curve(accuracies)[1]],
-        "bounded": bool(findings.accuracies_along(accuracies, "bound")),
-        "asking": findings.asking(accuracies),
-        "trust": findings.trust(evaluated),
-        "alarms": findings.alarms(evaluated),
-        "strictest": findings.table(evaluated["never_seen"]["accuracies"]),
-        "never": findings.never_seen(evaluated["never_seen"]),
-        "methods": methods,
-        "prototypes_said": findings.choices_of_k(curves, K),
     }
 
 
-def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> dict[str, Spec | None]:
+def figures(evaluated: Row, names: dict[str, str]) -> dict[str, Spec | None]:
     """Every chart of a dataset but those of its tables; None where there is nothing to draw."""
     accuracies, truth, log = evaluated["accuracies"], evaluated["truth"], evaluated["training"]
     charted = ("few_shot", "asking", "calibration", "loss", "val_accuracy", "truth", "curves")
     made: dict[str, Spec | None] = dict.fromkeys(charted)
-    model, references = findings.curve(accuracies)
+    model, bound, chosen = (
+        findings.accuracies_along(accuracies, name) for name in ("model", "bound", "asked")
+    )
     if len(model) > 1:
-        bound = findings.accuracies_along(accuracies, "bound")
         drawn = {"model": model} | ({"bound": bound} if bound else {})
-        made["few_shot"] = charts.few_shot(drawn, references, names)
-    drawn, chosen = (findings.accuracies_along(accuracies, name) for name in ("model", "asked"))
-    if len(drawn) > 1 and chosen:  # from none on, where both are the same
-        start = [row for row in drawn if row["shots"] == 0]
+        made["few_shot"] = charts.few_shot(drawn, findings.references(accuracies), names)
+    if len(model) > 1 and chosen:  # from none on, where both are the same
+        start = [row for row in model if row["shots"] == 0]
         both = {**names, "model": "Drawn comparisons"}
-        made["asking"] = charts.few_shot({"model": drawn, "asked": [*start, *chosen]}, [], both)
+        made["asking"] = charts.few_shot({"model": model, "asked": [*start, *chosen]}, [], both)
     if bins := [each for each in evaluated["calibration"]["bins"] if each["predicted"] is not None]:
         made["calibration"] = charts.calibration(bins)
     losses = {"loss": "training", "val_loss": "validation"}
@@ -135,6 +116,6 @@ def figures(evaluated: Row, names: dict[str, str], curves: dict[str, Row]) -> di
         made["val_accuracy"] = charts.training(percents, series, "validation accuracy, %")
     if truth and truth["users"]:
         made["truth"] = charts.truth(truth)
-    if curves:
-        made["curves"] = charts.choices(curves)
+    if evaluated["curves"]:
+        made["curves"] = charts.choices(evaluated["curves"])
     return made

@@ -28,12 +28,12 @@ from pipeline.study import Study
 def main(dataset: str) -> None:
     """Fit one dataset's models."""
     values = params.load()
-    data, K = study.load(dataset), study.n_prototypes(dataset, values)
+    data, K = study.load(dataset), values.n_prototypes(dataset)
     if alike := study.alike_responses(data):
         print(f"train@{dataset}: warning: {alike}")
     task = Task(
         data.embeddings, data.select("seen", "train"), data.n_users("seen"), data.select("seen", "val"), K=K,
-        seed=values.train.seed, device=study.pick_device(values.train.device, "train.device"),
+        seed=values.train.seed, device=values.device("train"),
     )  # fmt: skip
     people = study.attributes_of(data, "seen")
     encoder = {side: asdict(by) if by else None for side, by in data.embedders.items()}

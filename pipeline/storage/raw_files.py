@@ -12,15 +12,12 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pal.errors import PalError
 from pal.files import copy_file, make_folder, move_file, sha256_of, share, write_json
 from pipeline import PipelineError, paths
 from pipeline.storage.tables import read_json
-
-if TYPE_CHECKING:
-    from pipeline.datasets.base import Source
 
 CACHED_FROM = 1 << 20  # bytes; hashing less is as quick as looking it up
 SETTLES = 2_000_000_000  # ns: what changes again within a tick of the clock leaves no trace
@@ -100,8 +97,8 @@ def stored(file: RawFile, dataset: str) -> Path:
     raise PipelineError(f"the raw file {file.name} of {dataset} {what}; {again}")
 
 
-def renew(dataset: str, find_source: Callable[[], "Source"]) -> None:
-    """Take raw files that are gone from a shared store anew, where the source still has the same bytes."""
+def renew(dataset: str, find_source: Callable[[], Any]) -> None:
+    """Take raw files that are gone from a shared store anew, where the `Source` still has the same bytes."""
     gone = [file for file in read_manifest(dataset).files if find(file.sha256, file.name) is None]
     with suppress(PalError):  # `stored` says what is gone
         source = find_source() if gone else None

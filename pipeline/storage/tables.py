@@ -1,10 +1,5 @@
 """What stages hand to each other: tables, JSON, and in each folder a manifest with the sha256 of every file.
 
-items       one row per distinct prompt or response, however many pairs name it
-pairs       one row per comparison
-splits      one row per pair: where it belongs
-embeddings  one row per item: its vector, in Parquet shards
-
 Whoever reads a file checks it against the manifest of its folder. Parquet's footer and pages carry no
 checksum that covers everything, and JSON none at all; without this a flipped bit could become another number.
 What is missing or damaged is a PipelineError that names the stage to run again (`made_by`).
@@ -41,6 +36,7 @@ MODALITIES = ("text", "image", "vector")
 USERS = ("seen", "unseen")
 SIDES = ("chosen", "rejected")  # of a pair: columns of items
 SPLIT_NAMES = ("train", "adapt", "val", "test")
+Shard = tuple[np.ndarray, np.ndarray, Embedder]  # item ids, their vectors, and what made them
 NAME = pa.dictionary(pa.int32(), pa.string())  # few names, many rows
 BLOCK_ROWS = 1 << 20  # rows of a Parquet row group, which is what stages read and write at a time
 
@@ -49,9 +45,10 @@ def _schema(columns: dict[str, pa.DataType], never_null: Iterable[str]) -> pa.Sc
     return pa.schema([pa.field(name, kind, name not in never_null) for name, kind in columns.items()])
 
 
-# item_id is a 128-bit content hash in hex; what else is filled depends on the modality: of texts text, of
-# vectors vector. An image has the sha256 of the raw file that holds its bytes; where that is a Parquet file
-# also row_group, the row in it and the column; and a filter, which its pixels get when they are decoded.
+# One distinct prompt or response a row. item_id is a 128-bit content hash in hex; what else is filled depends
+# on the modality: of texts text, of vectors vector. An image has the sha256 of the raw file that holds its
+# bytes; where that is a Parquet file also row_group, the row in it and the column; and a filter, which its
+# pixels get when they are decoded.
 ITEMS_SCHEMA = _schema(
     {
         "item_id": pa.string(), "modality": NAME, "text": pa.string(), "vector": pa.list_(pa.float32()),
@@ -78,10 +75,8 @@ SPLIT_COLUMNS = {"pair_id": pa.int64(), "users": NAME, "split": NAME, "items": N
 SCHEMAS = {ITEMS: ITEMS_SCHEMA, PAIRS: PAIRS_SCHEMA, SPLITS: _schema(SPLIT_COLUMNS, SPLIT_COLUMNS)}
 
 
-def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others: Any) -> None:
-    """Write a folder's manifest, after all its other files; counts are read, kept, dropped, and others."""
-    if counts is not None:
-        others = {"counts": counts, **others}
+def write_manifest(folder: Path, **contents: Any) -> None:
+    """Write a folder's manifest, after all its other files; `counts` are read, kept, dropped, and others."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
         hashes = pool.map(sha256_of, paths)
@@ -89,7 +84,7 @@ def write_manifest(folder: Path, counts: dict[str, int] | None = None, **others:
         path.relative_to(folder).as_posix(): {"sha256": sha256, "size": path.stat().st_size}
         for path, sha256 in zip(paths, hashes, strict=True)
     }
-    write_json(folder / MANIFEST, {**others, "files": files})
+    write_json(folder / MANIFEST, {**contents, "files": files})
 
 
 def recorded_hashes(manifest: Path, made_by: str = "") -> dict[str, str]:
@@ -198,33 +193,26 @@ class Coded:
 
 
 def read_coded(path: Path, made_by: str, columns: list[str]) -> Coded:
-    """Read columns of a table that the stage `made_by` wrote as codes, one by one, which bounds memory."""
+    """Read columns of a table that the stage `made_by` wrote as codes, one by one, which bounds memory.
+
+    Chosen and rejected share their names. A null number is 1.
+    """
     check(path, made_by)
-    sides = [name for name in columns if name in SIDES]
     read = Coded({}, {})
-    for part in filter(None, [sides, *([name] for name in columns if name not in SIDES)]):
-        each = coded(_read(path, made_by, part))
-        read.columns.update(each.columns)
-        read.names.update(each.names)
-    return read
-
-
-def coded(table: pa.Table) -> Coded:
-    """A table's columns as codes; chosen and rejected share their names. A null number is 1."""
-    arrays, names = {}, {}
-    if sides := [name for name in table.column_names if name in SIDES]:
-        both = [chunk for name in sides for chunk in table[name].chunks]
-        joined, names_of_both = codes(pa.chunked_array(both, table[sides[0]].type))
-        arrays |= dict(zip(sides, np.split(joined, len(sides)), strict=True))
-        names |= dict.fromkeys(sides, names_of_both)
-    for name in (name for name in table.column_names if name not in sides):
-        if pa.types.is_dictionary(table[name].type):
-            arrays[name], names[name] = codes(table[name])
+    sides = [list(SIDES)] if SIDES[0] in columns else []
+    for part in [*sides, *([name] for name in columns if name not in SIDES)]:
+        table = _read(path, made_by, part)
+        column = pa.chunked_array([chunk for name in part for chunk in table[name].chunks], table[0].type)
+        if pa.types.is_dictionary(column.type):
+            joined, names = codes(column)
+            read.columns.update(zip(part, np.split(joined, len(part)), strict=True))
+            read.names.update(dict.fromkeys(part, names))
         else:
-            values = table[name].fill_null(1).to_numpy()
+            values = column.fill_null(1).to_numpy()
             # A column of ones alone takes no memory.
-            arrays[name] = np.broadcast_to(values[:1], values.shape) if (values == 1).all() else values
-    return Coded(arrays, names)
+            ones = np.broadcast_to(values[:1], values.shape)
+            read.columns[part[0]] = ones if (values == 1).all() else values
+    return read
 
 
 def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
@@ -261,7 +249,7 @@ def text_items(texts: list[str]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).sort("item_id")
 
 
-def read_shards(folder: Path, made_by: str) -> tuple[np.ndarray, np.ndarray, Embedder]:
+def read_shards(folder: Path, made_by: str) -> Shard:
     """All shards of a folder by their names, neither more nor fewer than the manifest above it has."""
     paths = set(folder.glob(SHARDS))
     if (manifest := folder.parent / MANIFEST).exists():

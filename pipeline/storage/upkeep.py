@@ -1,15 +1,14 @@
 """verify and store: whether every byte is what it was, what the store holds, and what of it could go.
 
 verify hashes every byte again, and compares with every recorded sha256 and md5: manifests, lists of raw
-files, and the names of files in the store and in DVC's cache, which are their own hashes. No cached hash is
-used: the point is to find what changed without a trace. DVC trusts a file of its cache unread if that is
-write-protected, and outputs are further names of such files.
+files, and the names of files in the store and in DVC's cache, which are their own hashes: no cached hash, as
+the point is to find what changed without a trace. DVC trusts write-protected files of its cache unread, and
+outputs are further names of such files.
 
-store shows what nobody refers to any more. Referred to are raw files that a `data/raw/*.json` names, here or
-in another repository that noted that it uses this store, or that one such file in a DVC cache names, so that
-older commits can be brought back; and embeddings that were used when a dataset was last encoded. What is
-younger than some days is kept in any case: another run may be about to refer to it. Each repository notes in
-the store what it downloaded and encoded, in a file per dataset and kind, which nobody else writes.
+store shows what nobody refers to any more. Referred to are raw files that a `data/raw/*.json` names, here, in
+another repository that noted that it uses this store (a file per dataset and kind, which nobody else writes),
+or in a DVC cache, so that older commits can be brought back; and embeddings that were used when a dataset was
+last encoded. What is younger than some days is kept: another run may be about to refer to it.
 """
 
 import configparser
@@ -233,12 +232,11 @@ def _entries() -> Iterator[Entry]:
         linked = " (linked, lies elsewhere)" if path.is_symlink() else ""
         yield Entry("raw", f"{name}{linked}", path, "data/raw" if names else "")
     for path in sorted(root.glob("embeddings/[!.]*")):
-        try:
+        name = path.name
+        with suppress(*UNREADABLE):
             about = json.loads((path / "about.json").read_text(encoding="utf-8"))
             by = about["embedder"]
             name = f"{by['encoder']} {by['dtype']} {by['engine']} {about['device']} {path.name[-8:]}"
-        except UNREADABLE:
-            name = path.name
         yield Entry("embeddings", name, path, ", ".join(sorted(datasets[path.name])))
     for path in sorted(root.glob("downloads/[!.]*")):
         yield Entry("downloads", path.name, path)
@@ -252,13 +250,10 @@ def _entries() -> Iterator[Entry]:
 
 def _hashes_in(path: Path) -> list[str]:
     """The hashes in a manifest of raw files; none where a file is something else."""
-    try:
-        with path.open("rb") as file:
-            if file.read(len(MANIFEST_START)) != MANIFEST_START:
-                return []
+    with suppress(*UNREADABLE), path.open("rb") as file:
+        if file.read(len(MANIFEST_START)) == MANIFEST_START:
             return [str(raw["sha256"]) for raw in json.loads(MANIFEST_START + file.read())["files"]]
-    except UNREADABLE:
-        return []
+    return []
 
 
 def _readable(size: float) -> str:

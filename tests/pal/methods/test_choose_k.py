@@ -63,8 +63,11 @@ def test_two_groups_ask_for_two_prototypes(toy):
 
 
 def test_without_one_prototype_per_user_candidates_end_two_beyond_the_best_and_repeat_under_a_seed(toy):
-    """Grid points between the prototypes: every K is fitted from a new start. K = 5 is never tried."""
-    config = FitConfig(epochs=3, learning_rate=0.1, batch_size=200)
+    """Grid points between the prototypes: every K is fitted from a new start. K = 5 is never tried.
+
+    Held-out users are located among points, whatever population the model will have.
+    """
+    config = FitConfig(epochs=3, learning_rate=0.1, batch_size=200, population="gaussian")
     once, again = (
         choose_k(
             toy.embeddings, toy.train, n_users=20, head=HEAD, config=config, candidates=range(1, 6),

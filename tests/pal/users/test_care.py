@@ -57,6 +57,6 @@ def test_of_someone_without_answers_the_usual_is_thought_and_ties_tell_nothing()
 def test_a_lapse_by_hand():
     """Sure of each answer, and wrong in a fifth of 200: two fifths at random, as half of these are right."""
     margins = torch.tensor([8.0] * 160 + [-8.0] * 40)
-    care = estimate_care(margins, torch.zeros(200, dtype=torch.long), n_users=1)
+    care = estimate_care(margins, torch.zeros(200, dtype=torch.long), torch.ones(200), n_users=1)
     assert float(care.lapse[0]) == pytest.approx(0.4, abs=0.03)
     assert float(care.low[0]) < float(care.lapse[0])

@@ -136,7 +136,3 @@ def test_a_taste_is_saved_and_shows_itself(line, tmp_path):
     found.save(tmp_path / "new" / "ann.json")
     assert Taste.load(tmp_path / "new" / "ann.json", line) == found
     assert repr(found) == "Taste(2 comparisons, state 0.88 ± 0.32, 0.12 ± 0.32)"
-    html = found._repr_html_()
-    assert html.count("<tr>") == 2
-    assert "Taste from 2 comparisons" in html
-    assert "0.88 ± 0.32" in html

@@ -9,7 +9,7 @@ from pipeline.report import charts, findings
 def accuracy(users, items, shots, model, value):
     """One row of accuracies, its interval two points wide."""
     row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
-    return {**row, "low": value - 0.01, "high": min(value + 0.01, 1)}
+    return {**row, "test": "", "pairs": "all", "low": value - 0.01, "high": min(value + 0.01, 1)}
 
 
 def found(**more):
@@ -67,15 +67,6 @@ def test_plurality_claims_no_more_than_its_interval(test, said):
     assert said in plain(findings.plurality(found(plurality={"seen": test})))
 
 
-@pytest.mark.parametrize(
-    ("objective", "grid_points", "said"),
-    [("mixture", 40, "need not be"), ("mixture", 0, "is the number of groups")],
-)
-def test_meaning_of_the_number_of_prototypes_follows_the_fit(objective, grid_points, said):
-    fit = {"objective": objective, "grid_points": grid_points}
-    assert said in findings.meaning_of_k(found(fit=fit))
-
-
 def test_the_model_is_held_against_length_and_against_the_encoder_by_its_name():
     beside = {"longer": compared(0.03, 0.01, 0.05), "similarity": compared(0.1, 0.08, 0.12)}
     assert plain(findings.against_baselines(found(beside=beside))) == (
@@ -87,16 +78,6 @@ def test_the_model_is_held_against_length_and_against_the_encoder_by_its_name():
     worse = plain(findings.against_baselines(found(beside={"longer": compared(-0.05, -0.07, -0.03)})))
     assert "is worse than the longer response, by 5.0 points" in worse
     assert "its length can hardly be read" in worse
-
-
-def test_the_sentence_on_choose_k_gives_both_numbers_and_says_why_they_may_differ():
-    said = plain(findings.choices_of_k({AS_FITTED: {"K": 2}, ONE_PER_USER: {"K": 3}}, 2))
-    for sentence in ("3 groups describe these users (K = 3).", "K = 2 suffices.", "affine in the weights"):
-        assert sentence in said
-    assert said.endswith("The model of this page has K = 2.")
-    alone = plain(findings.choices_of_k({ONE_PER_USER: {"K": 1}}, 2))
-    assert "nobody is told apart (K = 1)" in alone
-    assert "affine" not in alone
 
 
 def judged(fit=None, **more):
@@ -131,13 +112,6 @@ def test_each_reason_for_distrust_is_one_sentence(found, said):
     assert said in plain(alarm)
 
 
-def test_the_strictest_split_says_why_it_is_not_there_and_what_was_left_out():
-    said = findings.never_seen({"why": "no one is new", "pairs": 0, "left_out": 0})
-    assert said.endswith("here: no one is new.")
-    said = findings.never_seen({"why": "", "pairs": 1200, "left_out": 3})
-    assert said.startswith("1,200 comparisons of unseen users; 3 were left out")
-
-
 def test_people_who_differ_about_an_average_have_rewards_of_their_own_without_prototypes():
     test = {"seen": compared(0.1, 0.05, 0.15, users=32)}
     own = found(head={"K": 1}, portrait={"alike": False}, plurality=test)
@@ -166,8 +140,10 @@ def test_what_would_squeeze_the_other_marks_is_not_drawn():
     undecided = {**measured("unseen", None, "majority", 0.5), "low": 0.5, "high": 0.5}
     rows = [measured("unseen", n, "model", 0.8) for n in (0, 5)]
     assert drawn(*rows, undecided) == {"model"}
-    assert findings.curve([*rows, undecided])[1] == []
-    assert findings.curve([*rows, {**undecided, "high": 0.6}])[1] == [{"series": "majority", "accuracy": 0.5}]
+    assert findings.references([*rows, undecided]) == []
+    assert findings.references([*rows, {**undecided, "high": 0.6}]) == [
+        {"series": "majority", "accuracy": 0.5}
+    ]
 
 
 def curve(K, *accuracies):

@@ -103,6 +103,43 @@ def test_empty_and_null_findings_are_said_not_drawn(small):
         assert said in shown(page)
 
 
+@pytest.mark.parametrize(
+    ("K", "objective", "grid_points", "said"),
+    [
+        (3, "mixture", 40, "K = 3 need not be"),
+        (3, "mixture", 0, "is the number of groups that"),
+        (1, "pal", 40, "there are no prototypes."),
+    ],
+)
+def test_meaning_of_the_number_of_prototypes_follows_the_fit(small, K, objective, grid_points, said):
+    fit = {**bare()["fit"], "objective": objective, "grid_points": grid_points}
+    assert said in shown(report.render({**bare(), "fit": fit, "head": {**bare()["head"], "K": K}}))
+
+
+def test_the_sentence_on_choose_k_gives_both_numbers_and_says_why_they_may_differ(small):
+    def said(**curves):
+        candidates = [{"K": 1, "accuracy": 0.8, "standard_error": 0.01}]
+        found = {name.replace("_", " "): {"K": K, "candidates": candidates} for name, K in curves.items()}
+        return shown(report.render({**bare(), "curves": found}))
+
+    both = said(as_fitted=2, one_prototype_per_user=3)
+    for sentence in ("3 groups describe these users (K = 3).", "K = 2 suffices.", "affine in the weights"):
+        assert sentence in both
+    assert "The model of this page has K = 2." in both
+    alone = said(one_prototype_per_user=1)
+    assert "nobody is told apart (K = 1)" in alone
+    assert "affine" not in alone
+
+
+def test_the_strictest_split_says_why_it_is_not_there_and_what_was_left_out(small):
+    def said(**split):
+        return shown(report.render({**bare(), "never_seen": {**split, "accuracies": []}}))
+
+    assert "It cannot be formed here: no one is new." in said(why="no one is new", pairs=0, left_out=0)
+    left = said(why="", pairs=1200, left_out=3)
+    assert "1,200 comparisons of unseen users; 3 were left out" in left
+
+
 def hostile(value, key=""):
     """Findings in which every text that comes from data holds markup."""
     if isinstance(value, dict):

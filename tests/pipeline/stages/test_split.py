@@ -2,8 +2,11 @@
 
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +38,10 @@ def table(rows):
 def coded(pairs):
     """As split reads them from a file: names as codes."""
     names = [pl.col(name).cast(pl.Categorical) for name in split.COLUMNS if name != "pair_id"]
-    return tables.coded(pairs.select(*names, "pair_id").to_arrow())
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "pairs.parquet")
+        pq.write_table(pairs.select(*names, "pair_id").to_arrow(), file)
+        return tables.read_coded(file, "", split.COLUMNS)
 
 
 def drawn(pairs, seed=0, times=None, **changes):

@@ -110,7 +110,7 @@ def folder(tmp_path):
         write_bytes(new / "a.json", b'{"x": 1}\n')
         for name in ("shard-0.parquet", "shard-1.parquet"):
             write_bytes(new / "text" / name, name.encode())
-        tables.write_manifest(new, {"read": 5, "kept": 3, "dropped": 2, "ties": 2}, source="a log")
+        tables.write_manifest(new, counts={"read": 5, "kept": 3, "dropped": 2, "ties": 2}, source="a log")
     return tmp_path / "out"
 
 
