@@ -8,6 +8,7 @@ same filter gives the same bytes everywhere.
 import io
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,15 +88,12 @@ def thumbnails(items: pl.DataFrame, dataset: str, size: int) -> dict[str, bytes]
     ids = items["item_id"].to_list()
     jpegs = {}
     for picture in read_pictures(items, dataset):
-        try:
-            pixels = decoded(picture)
-        except PalError:
-            continue
-        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-        image.thumbnail((size, size))
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=80)
-        jpegs[ids[picture.row]] = out.getvalue()
+        with suppress(PalError):
+            image = Image.fromarray(decoded(picture).permute(1, 2, 0).contiguous().numpy())
+            image.thumbnail((size, size))
+            out = io.BytesIO()
+            image.save(out, "JPEG", quality=80)
+            jpegs[ids[picture.row]] = out.getvalue()
     return jpegs
 
 

@@ -124,11 +124,10 @@ class Params(Config):
             return "cpu"  # without torch, which takes seconds to import
         import torch
 
-        if torch.cuda.is_available():
-            return "cuda"
-        if wanted == "cuda":
+        found = torch.cuda.is_available()
+        if wanted == "cuda" and not found:
             raise PipelineError(f"{stage}.device is cuda, but torch sees no GPU here; set it to auto or cpu")
-        return "cpu"
+        return "cuda" if found else "cpu"
 
     @model_validator(mode="after")
     def _datasets_are_known_and_counts_agree(self) -> "Params":

@@ -56,33 +56,19 @@ INVISIBLE = {"Cc", "Cf", "Cn", "Co", "Zs", "Zl", "Zp"}
 
 @dataclass(frozen=True)
 class Described:
-    """Which encoder, exactly: what is stored beside every vector that it made.
+    """Which encoder, exactly: what is stored beside every vector that it made."""
 
-    Args:
-        name: Its name in params.yaml. One without trained weights says so: `untrained-...`.
-        dim: Width of its vectors.
-        weights_sha256: Hash of its weights; empty for an encoder that has none, and for untrained ones.
-        files_sha256: Hash over the weights, configuration and tokeniser files.
-        preprocessing: In words: what happens to an item before and after the network.
-        folder: Where its files lie on this machine; None for an encoder that has none.
-        family: Its module's key in `ENCODERS`.
-        modalities: What it reads: text, image, or both into one space.
-        engine: What runs the network: torch, or onnx (ONNX Runtime).
-        precision: What the network computes in: one of `PRECISIONS`.
-        libraries: Packages of which another version than the one that encoded has everything encoded again.
-    """
-
-    name: str
-    dim: int
-    weights_sha256: str
-    files_sha256: str
-    preprocessing: str
-    folder: Path | None
-    family: str
-    modalities: tuple[str, ...] = ("text",)
-    engine: str = "torch"
-    precision: str = "float32"
-    libraries: tuple[str, ...] = ()
+    name: str  # in params.yaml; one without trained weights says so: `untrained-...`
+    dim: int  # width of its vectors
+    weights_sha256: str  # empty for an encoder that has no weights, and for untrained ones
+    files_sha256: str  # over the weights, configuration and tokeniser files
+    preprocessing: str  # in words: what happens to an item before and after the network
+    folder: Path | None  # of its files on this machine, if it has any
+    family: str  # its module's key in `ENCODERS`
+    modalities: tuple[str, ...] = ("text",)  # that it reads: text, image, or both into one space
+    engine: str = "torch"  # that runs the network: torch, or onnx (ONNX Runtime)
+    precision: str = "float32"  # that the network computes in: one of `PRECISIONS`
+    libraries: tuple[str, ...] = ()  # another version of one of these has everything encoded again
 
 
 @runtime_checkable
@@ -125,9 +111,6 @@ def describe(
             a folder that holds the model's files.
         precision: One of `PRECISIONS`: what the network computes in.
         engine: torch or onnx.
-
-    Raises:
-        PalError: If the name is unknown, the files are not there, or the weights are not the published ones.
     """
     plain, options, with_measures = split_name(name)
     described = check_name(name).describe(plain, weights, precision=precision, engine=engine, **options)
@@ -204,13 +187,11 @@ def modalities(name: str) -> tuple[str, ...]:
     return reads.get(plain_name(name), reads.get("", ()))
 
 
-def complaint(text: str, *, may_be_blank: bool = False) -> str | None:
+def complaint(text: str) -> str | None:
     """What is wrong with a text as an encoder's input, such as "is empty"; None where nothing is.
 
-    What passes has a finite vector. Nothing is refused that an encoder copes with: long texts are cut to its
-    limit, controls and unknown characters count as it counts them. A text of which a tokeniser keeps nothing
-    though there is something to see, such as a lone accent, has the vector of no text at all.
-    `may_be_blank` lets nothing, spaces and invisible characters through.
+    Callers ask it before they encode. Nothing is refused that an encoder copes with: long texts are cut to
+    its limit, and a text of which a tokeniser keeps nothing, such as a lone accent, has that of no text.
     """
     if len(text) > LONGEST:
         return f"is longer than {LONGEST:,} characters (got {len(text):,})"
@@ -218,8 +199,6 @@ def complaint(text: str, *, may_be_blank: bool = False) -> str | None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return "holds half of a surrogate pair, which is no character"
-    if may_be_blank:
-        return None
     if not text:
         return "is empty"
     if all(unicodedata.category(character) in INVISIBLE for character in text):

@@ -45,11 +45,8 @@ def decode_jpeg() -> Callable[..., Tensor] | None:
 def read(picture: bytes | Image.Image) -> Tensor:
     """Decode a JPEG, PNG or WebP file's bytes, or an image of Pillow's in memory.
 
-    Returns:
-        RGB, uint8, of shape (3, height, width), upright; not always contiguous.
-
-    Raises:
-        PalError: With the reason alone, to be put beside the image's name: `damaged PNG: ...`.
+    Gives RGB, uint8, (3, height, width), upright, not always contiguous; or a PalError with the reason alone,
+    to be put beside the image's name: `damaged PNG: ...`.
     """
     if not picture:
         raise PalError("empty")
@@ -111,10 +108,8 @@ def prefetch(
 ) -> Generator[tuple[Any, Future[Any]], None, None]:
     """Do work on threads ahead of the caller, such as decoding: each job with its future, in their order.
 
-    Jobs are taken from their iterator by the caller's thread, a few at a time, so an iterator that reads a
-    file need not be safe for threads. Nothing runs before the first result is asked for; when the caller
-    stops early, what has not begun is dropped. At most `depth` jobs are begun and not yet taken, so they need
-    not fit in memory; exceptions of `work` are the future's.
+    The caller's thread takes jobs from their iterator, which need not be safe for threads. At most `depth`
+    are begun and not yet taken; when the caller stops early, what has not begun is dropped.
     """
     waiting: deque[tuple[Any, Future[Any]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pal.encoders import PRECISIONS, Described
+from pal.encoders.transformers import loading
 from pal.encoders.weights import from_hub, read_json, sha256_of
 from pal.errors import PalError, reason
 
@@ -149,22 +150,18 @@ class ClipEncoder:
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Tokens that each text makes, start and end among them, cut to the model's limit."""
-        return [int(end) + 1 for end in self._token_ids(texts).argmax(1)] if texts else []
+        return [int(end) + 1 for end in self._tokenise(texts).argmax(1)] if texts else []
 
     def encode(self, texts: list[str]) -> Any:
         """Vectors of texts, encoded as one batch: (len(texts), dim) float32."""
         import torch
 
         with torch.inference_mode():
-            token_ids = self._token_ids(texts)
+            token_ids = self._tokenise(texts)
             if self._is_causal:
                 # Nothing behind a text's end reaches its vector; a prompt has some 20 tokens of the 77.
                 token_ids = token_ids[:, : int(token_ids.argmax(1).max()) + 1]
             return self._text(token_ids.to(self._device)).float().cpu().numpy()
-
-    def _token_ids(self, texts: list[str]) -> "Tensor":
-        # Half of a surrogate pair has no bytes, and the tokeniser works on bytes.
-        return self._tokenise([text.encode("utf-8", "replace").decode() for text in texts])
 
 
 load = ClipEncoder
@@ -215,20 +212,14 @@ def _transformers_towers(described: Described, config: Config) -> Towers:
     entities stay.
     """
     from open_clip import SimpleTokenizer
-    from safetensors import SafetensorError
     from transformers import CLIPModel
-    from transformers.utils import logging
 
-    folder = described.folder
-    logging.disable_progress_bar()
-    try:
+    with loading(described):
         model, info = CLIPModel.from_pretrained(
-            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True
+            str(described.folder), use_safetensors=True, local_files_only=True, output_loading_info=True
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise PalError(f"{folder} must hold a CLIPModel of transformers: {reason(error)}") from None
     if missing := sorted(info["missing_keys"]):
-        raise PalError(f"{folder} must hold all weights of {described.name}, got no {missing[0]}")
+        raise PalError(f"{described.folder} must hold all weights of {described.name}, got no {missing[0]}")
     options = config.model.get("text_config") or {}
     tokenise = SimpleTokenizer(context_length=options.get("max_position_embeddings", 77))
     # As the fast CLIP tokeniser of transformers does it: composed, one space, lower case.

@@ -117,28 +117,26 @@ def describe(
 
 def check_engine(precision: str, engine: str, device: str | None = None) -> None:
     """Refuse an engine that cannot run, before anything is loaded; device None is not known yet."""
-    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None] if engine == "onnx" else []
+    fault, onnx = None, engine == "onnx"
     if precision not in PRECISIONS:
-        raise PalError(f"encode.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if engine not in ENGINES:
-        raise PalError(f"encode.engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if precision == "float16" and device == "cpu":
-        raise PalError(
-            "encode.precision float16 needs a GPU, got device cpu, where it is slow and overflows; set it to "
-            "bfloat16 or float32"
+        fault = f"encode.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}"
+    elif engine not in ENGINES:
+        fault = f"encode.engine must be one of {', '.join(ENGINES)}, got {engine!r}"
+    elif precision == "float16" and device == "cpu":
+        fault = (
+            "encode.precision float16 needs a GPU, got device cpu, where it is slow and overflows; set it "
         )
-    if engine == "onnx" and precision != "float32":
-        raise PalError(
-            f"encode.engine onnx computes in float32, got encode.precision {precision!r}; set it to float32, "
-            "or the engine to torch"
-        )
-    if engine == "onnx" and device not in (None, "cpu"):
-        raise PalError(f"encode.engine onnx runs on the CPU, got device {device!r}; set the engine to torch")
-    if missing:
-        raise PalError(
-            f"encode.engine onnx needs the packages {' and '.join(ONNX_PACKAGES)}, got no {missing[0]}; run "
-            f"`pip install {' '.join(missing)}`, or set encode.engine to torch"
-        )
+        fault += "to bfloat16 or float32"
+    elif onnx and precision != "float32":
+        fault = f"encode.engine onnx computes in float32, got encode.precision {precision!r}; set it to "
+        fault += "float32, or the engine to torch"
+    elif onnx and device not in (None, "cpu"):
+        fault = f"encode.engine onnx runs on the CPU, got device {device!r}; set the engine to torch"
+    elif onnx and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
+        fault = f"encode.engine onnx needs the packages {' and '.join(ONNX_PACKAGES)}, got no {missing[0]}; "
+        fault += f"run `pip install {' '.join(missing)}`, or set encode.engine to torch"
+    if fault:
+        raise PalError(fault)
 
 
 class SentenceEncoder(PooledTokens):

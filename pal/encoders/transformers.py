@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pal.encoders import PRECISIONS, REPO, Described, TextEncoder, complaint
+from pal.encoders import PRECISIONS, REPO, Described, TextEncoder
 from pal.encoders.weights import from_hub, read_json, sha256_of_folder, weights_in
 from pal.errors import PalError, reason
 
@@ -40,16 +40,12 @@ NAME = re.compile(re.escape(PREFIX) + REPO, re.ASCII)
 class PooledTokens:
     """An encoder of texts, batch by batch; see `pal.encoders.TextEncoder`.
 
-    Texts are tokenised once: `lengths` keeps the tokens of what it was last given, and `encode` uses them.
+    The tokeniser, called as those of transformers are, cuts each text, after the instruction, to a limit of
+    tokens. The network maps token ids and their mask (None: all are tokens), (rows, tokens), to vectors of
+    tokens, (rows, tokens, width); the pooling's steps lead from `token_embeddings` and `attention_mask` to
+    `sentence_embedding`, (rows, dim), as modules of sentence-transformers do.
 
-    Args:
-        tokenizer: Called as tokenisers of transformers are.
-        limit: Tokens that a text is cut to.
-        network: Token ids and their mask (None: all are tokens), both (rows, tokens), to vectors of tokens,
-            (rows, tokens, width).
-        pooling: Steps from `token_embeddings` and, where not all are tokens, `attention_mask` to
-            `sentence_embedding`, (rows, dim), as modules of sentence-transformers take them.
-        instruction: What stands before every text.
+    Texts are tokenised once: `lengths` keeps the tokens of what it was last given, and `encode` uses them.
     """
 
     def __init__(
@@ -100,9 +96,6 @@ class PooledTokens:
 
     def _tokenise(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids of each text, int32."""
-        for row, text in enumerate(texts, start=1):
-            if fault := complaint(text, may_be_blank=True):
-                raise PalError(f"text {row:,} {fault}; change it or leave it out")
         token_ids = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             batch = self._tokenizer(
@@ -153,17 +146,11 @@ def describe(
     pooling: str = "last",
     instruction: str | None = None,
 ) -> Described:
-    """Find a model's files; see `pal.encoders.describe`.
+    """Find a model's files on the hub or in a folder; see `pal.encoders.describe`.
 
-    Args:
-        name: Of the hub.
-        weights: hub, or a folder that `save_pretrained` wrote.
-        precision: What weights are, and what is computed in.
-        engine: torch.
-        layer: From 0, the tokens' embeddings, to the model's last layer, the default, whose states come after
-            the final norm; or backwards from -1, the last one.
-        pooling: last, mean or first: which tokens the vector is of.
-        instruction: What stands before every text.
+    The layer counts from 0, the tokens' embeddings, to the model's last layer, the default, whose states come
+    after the final norm; or backwards from -1, the last one. The pooling is last, mean or first: which tokens
+    the vector is of. The instruction stands before every text.
     """
     matched = NAME.fullmatch(name)
     if not matched:

@@ -1,15 +1,12 @@
 """Embeddings on disk: Parquet shards of item ids and vectors, and the store of all that was ever encoded.
 
-A shard has two fixed-size *binary* columns, item_id and embedding, little-endian, uncompressed, without
-dictionary or statistics: Parquet has no fixed-size list, and its list column is many times slower to write
-and to read. A shard is one row group, so that reading it copies nothing. Other tools see bytes; `dim` and
-`dtype` in the schema's metadata say how to read them.
+A shard is one row group of two fixed-size *binary* columns, item_id and embedding, little-endian: Parquet
+has no fixed-size list, and its list column is many times slower to write and to read. Other tools see bytes;
+`dim` and `dtype` in the schema's metadata say how to read them.
 
 The store lies outside the repository, so that hours of encoding survive a killed run. Its key is all that
-shapes a vector: the encoder's files, the dtype, the device, the libraries' versions, and
-`encoders.ENCODING_VERSION`, which is raised by hand when code changes vectors. Its files are shards named by
-the sha256 of their bytes, which are compared before they are used: a flipped bit is an error and never
-another vector.
+shapes a vector, the libraries' versions too. Its files are shards named by the sha256 of their bytes, which
+are compared before they are used: a flipped bit is an error and never another vector.
 """
 
 import hashlib

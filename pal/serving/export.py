@@ -1,4 +1,4 @@
-"""Export of one person's reward, or one aggregate's, with its encoder, to a folder for `transformers`.
+"""Export of one person's reward, with its encoder, to a folder for `transformers`.
 
 Rewards of texts can be exported where the encoder is of sentence-transformers and made of a transformer,
 pooling (mean, cls or max) and unit length, in float32. Everything else is refused. What was written is read
@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from pal import encoders
 from pal.errors import PalError
 from pal.files import expanded, new_folder, write_text
-from pal.serving.aggregates import Aggregate, rewards_for
 from pal.serving.reward_model import RewardModel, User
 
 PROBES = (
@@ -33,13 +32,13 @@ PROMPTS = {
 
 
 def export_scalar(
-    model: RewardModel, folder: Path | str, user: User | Aggregate = None, *, prompt: str | None = None
+    model: RewardModel, folder: Path | str, user: User = None, *, prompt: str | None = None
 ) -> None:
-    """Write one reward as a model that `AutoModelForSequenceClassification` reads.
+    """Write one user's reward as a model that `AutoModelForSequenceClassification` reads.
 
-    It is that of a user, of an aggregate that is not centred, or of the average user (None), for responses to
-    the one prompt that is given. Where none is and the reward depends on it, the exported model reads prompts
-    as a second batch of tokens. For its class see `pal.serving.transformers_model`.
+    It is that of responses to the one prompt that is given. Where none is and the reward depends on it, the
+    exported model reads prompts as a second batch of tokens. For its class see
+    `pal.serving.transformers_model`.
     """
     folder = expanded(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -57,19 +56,14 @@ def export_scalar(
         _compare_rewards(model, new, user, prompt)
 
 
-def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None) -> tuple[Any, Any]:
+def _scalar_model(model: RewardModel, user: User, prompt: str | None) -> tuple[Any, Any]:
     """The exported model and its tokeniser."""
     from pal.encoders.sentence_transformers import library_model
     from pal.serving.transformers_model import ScalarConfig, ScalarReward, names_code
 
     description = model.input_encoder.load("responses").description
     described, pooling, unit_length = _exportable_encoder(model, description)
-    if not isinstance(user, Aggregate):
-        user = Aggregate("mean", model.state_of(user)[None])
-    if user.centred or user.kind == "minimax":
-        why = "one response is scored at a time"
-        raise PalError(f"an aggregate must not be centred or minimax to be exported: {why}")
-    states, mass = user.states(model)
+    state = model.state_of(user)
     prompts = "none" if not model.head.needs_prompts else "given" if prompt is None else "fixed"
     if prompts == "none" and prompt is not None:
         raise PalError("prompt must be left out: this model's reward does not depend on it")
@@ -91,15 +85,14 @@ def _scalar_model(model: RewardModel, user: User | Aggregate, prompt: str | None
         encoder_config={k: v for k, v in network.config.to_dict().items() if not names_code(k)},
         pooling=pooling, unit_length=unit_length, stored=description.get("dtype", "float32"),
         max_tokens=int(encoder.max_seq_length), head=model.config.model_dump(), prompts=prompts,
-        prompt_dim=model.prompt_dim if model.head.needs_prompts else 0, groups=len(states), kind=user.kind,
-        share=float(user.share), made_from={**made_from, "weights_sha256": described.weights_sha256},
+        prompt_dim=model.prompt_dim if model.head.needs_prompts else 0,
+        made_from={**made_from, "weights_sha256": described.weights_sha256},
     )  # fmt: skip
     with torch.random.fork_rng():  # building draws random weights, which are replaced
         scalar = ScalarReward(config)
     scalar.encoder.load_state_dict(network.state_dict())
     scalar.head.load_state_dict({name: x.detach().cpu() for name, x in model.head.state_dict().items()})
-    scalar.states.copy_(states)
-    scalar.mass.copy_(mass)
+    scalar.state.copy_(state)
     if prompts == "fixed":
         scalar.prompt.copy_(model.encode_prompts(prompt, 1).tensor())
     return scalar.eval(), encoder.tokenizer
@@ -133,7 +126,7 @@ def _exportable_encoder(
     return described, pooling, len(modules) == 3
 
 
-def _compare_rewards(model: RewardModel, folder: Path, user: User | Aggregate, prompt: str | None) -> None:
+def _compare_rewards(model: RewardModel, folder: Path, user: User, prompt: str | None) -> None:
     """Read back what was written and compare its rewards with the model's own."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -146,7 +139,7 @@ def _compare_rewards(model: RewardModel, folder: Path, user: User | Aggregate, p
         given |= {f"prompt_{name}": tensor for name, tensor in tokenizer([probe_prompt], **options).items()}
     with torch.no_grad():
         got = scalar(**given).logits[:, 0]
-    wanted = rewards_for(model, probe_prompt, list(PROBES), user)
+    wanted = model.score(probe_prompt, list(PROBES), user=user)
     difference = (got - wanted).abs() / wanted.abs().clamp_min(1)
     tolerance = TOLERANCE[scalar.config.stored]
     if not bool((difference <= tolerance).all()):

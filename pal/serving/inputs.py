@@ -4,10 +4,7 @@ Texts and pictures are encoded by the encoders that a model was fitted with. The
 own description and loaded when they are first needed; their weights must have the hashes of the description,
 so that a reward means what it meant when the model was fitted.
 
-Shapes used in this module:
-    n         items, or comparisons
-    distinct  items that differ
-    dim       width of an embedding
+Shapes: n items or comparisons, distinct (items that differ), dim (width of an embedding).
 """
 
 import os

@@ -8,10 +8,9 @@ TRL, where the data set has the columns `prompt` and `user_id`:
     reward = PolicyReward(RewardModel.load("model"), column="user_id")
     trainer = GRPOTrainer(policy, reward_funcs=reward, train_dataset=dataset, args=args)
 
-TRL passes prompts and completions either as texts or as conversations, lists of messages with `role` and
-`content`; a reward model reads plain texts, so conversations are turned into these. Rewards are comparable
-for one user and one prompt, which is all that GRPO, comparing completions of one row, needs. Better rewards
-are not yet a better policy: look at what it writes.
+Prompts and completions may be texts or conversations, lists of messages with `role` and `content`. Rewards
+are comparable for one user and one prompt, which is all that GRPO, comparing completions of one row, needs.
+Better rewards are not yet a better policy: look at what it writes.
 
 verl, whose rows hold in `extra_info` a `prompt`, a text or messages, where the model reads prompts, and a
 `user_id` where the reward is to be personal:
@@ -19,8 +18,6 @@ verl, whose rows hold in `extra_info` a `prompt`, a text or messages, where the 
     custom_reward_function.path: pkg://pal.serving.policy_rewards
     custom_reward_function.name: compute_score
     custom_reward_function.reward_kwargs: {model: support-model}     # or {url: "http://host:8000"}
-
-This module imports neither: what they call are plain functions of lists.
 """
 
 import json

@@ -1,10 +1,6 @@
 """A personal reward model: score, rank, adapt and ask, from texts, pictures or embeddings.
 
-Shapes used in this module:
-    n        responses scored, comparisons, or questions
-    users    users to locate
-    states   users' states that rewards are taken for
-    state    numbers of a user's state
+Shapes: n responses scored, comparisons or questions; users to locate; states that rewards are taken for.
 """
 
 import hashlib
@@ -99,8 +95,8 @@ class RewardModel:
     `adapt` gave; a state, or one row per response; None for the average user; or a list of these (but
     tensors of one state alone), one per response.
 
-    It must be consistent: a PalError says where ids repeat, shapes disagree, or a number is not finite or not
-    allowed.
+    A PalError, here and in every method, says where an item cannot be read, a user is unknown, ids repeat,
+    shapes disagree, or a number is not finite or not allowed.
     """
 
     head: PreferenceModel  # the shared part
@@ -164,12 +160,10 @@ class RewardModel:
     def load(
         cls, folder: Path | str, *, weights: Mapping[str, str | Path] | None = None, device: str = "cpu"
     ) -> "RewardModel":
-        """Read a saved model, with every number checked; encoders are looked for when they are needed.
+        """Read what `save` wrote, with every number checked; encoders are looked for when they are needed.
 
-        Args:
-            folder: What `save` wrote; a PalError says where it is damaged, or from another version.
-            weights: Where an encoder's weights come from, by its name: `package`, `hub` or a folder.
-            device: Where encoders compute.
+        `weights` say where an encoder's weights come from, by its name: `package`, `hub` or a folder;
+        `device` where encoders compute. A PalError says where a model is damaged, or from another version.
         """
         fields = read_model(expanded(folder))
         return cls(**fields, input_encoder=InputEncoder(fields["encoder"], weights or {}, device))
@@ -220,9 +214,6 @@ class RewardModel:
             prompts: One per response, or one for all; not read where the reward does not depend on it.
             responses: What to score, (n, response_dim) as embeddings.
             user: Whose reward; None is the average user.
-
-        Raises:
-            PalError: If an item cannot be read, shapes disagree, or the user is unknown.
         """
         items, head = self.input_encoder.joined(prompts, as_list(responses)), self.head
         n, device = len(items), head.device
@@ -310,10 +301,6 @@ class RewardModel:
                 or of tuples of these; or `Preferences`, columns. May be empty.
             attributes: What else is known of the person, such as `{"country": "DE"}`, where the model was
                 fitted with attributes. It is part of the taste from then on: give it once.
-
-        Raises:
-            PalError: If an item cannot be read, a comparison's responses are the same, or the model does not
-                know such an attribute.
         """
         taste = self.adapt_many({"": comparisons})[""]
         return taste if attributes is None else taste + self.taste_of(attributes)
@@ -370,10 +357,6 @@ class RewardModel:
             n: How many are wanted; all where not given (together: 10).
             together: Whether they will be asked together, so that none repeats what another tells; otherwise
                 each is weighed alone.
-
-        Raises:
-            PalError: If an item cannot be read, a question's responses are the same, or the taste is another
-                model's.
         """
         rows = [as_row(Question, given, f"question {row}") for row, given in enumerate(questions)]
         no_prompts = any(row.prompt is None for row in rows)

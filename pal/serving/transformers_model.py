@@ -1,4 +1,4 @@
-"""A `transformers` sequence classifier that holds one person's reward, or one aggregate's.
+"""A `transformers` sequence classifier that holds one person's reward.
 
     import pal.serving.transformers_model
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -10,12 +10,6 @@
 `export_scalar` writes such a folder, with encoder and tokeniser in it. No class of `transformers` itself has
 a pooled sentence vector and a distance to a point. Importing this module registers one, so that no code from
 the folder is ever run. See `ScalarReward` for what it cannot do.
-
-Shapes used in this module:
-    n       responses
-    tokens  of the longest
-    groups  users' states that rewards are taken for
-    K       prototypes
 """
 
 from copy import deepcopy
@@ -36,7 +30,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: TID2
 from pal.config import HeadConfig
 from pal.errors import PalError
 from pal.models.base import make_model
-from pal.serving.aggregates import combined
 
 POOLINGS = ("mean", "cls", "max")
 DEFAULTS = {
@@ -50,9 +43,6 @@ DEFAULTS = {
     # none (the reward reads none), fixed (one, which stands in the weights) or given (a second text beside
     # every response)
     "prompts": "none",
-    "groups": 1,  # states that rewards are taken for; 1 for one user
-    "kind": "mean",  # how their rewards become one: mean, worst, quantile or median
-    "share": 0.5,  # of the population; quantile alone
     "made_from": {},  # the PAL model's fingerprint, the encoder's name and weights' sha256
 }
 
@@ -74,7 +64,7 @@ class ScalarConfig(PretrainedConfig):
 
 
 class ScalarReward(PreTrainedModel):
-    """Rewards of responses to one person or one aggregate, from tokens: `logits` of shape (n, 1).
+    """Rewards of responses to one person, from tokens: `logits` of shape (n, 1).
 
     Only differences between responses to one prompt mean anything. Where the reward depends on the prompt,
     it was either fixed when this was exported, or is given as a second batch of tokens:
@@ -98,8 +88,7 @@ class ScalarReward(PreTrainedModel):
         options = HeadConfig.from_options(**config.head)
         width = self.encoder.config.hidden_size * len(config.pooling)
         self.head = make_model(options, prompt_dim=config.prompt_dim, response_dim=width)
-        self.register_buffer("states", torch.zeros(config.groups, self.head.state_dim))
-        self.register_buffer("mass", torch.zeros(config.groups))
+        self.register_buffer("state", torch.zeros(self.head.state_dim))
         if config.prompts == "fixed":
             self.register_buffer("prompt", torch.zeros(1, config.prompt_dim))
         self.post_init()
@@ -142,8 +131,7 @@ class ScalarReward(PreTrainedModel):
         n = len(x)
         if len(prompts) not in (1, n):
             raise PalError(f"prompts must be one for all, or one for each of {n}, got {len(prompts)}")
-        rewards = [self.head.reward(prompts.expand(n, -1), x, state.expand(n, -1)) for state in self.states]
-        reward = combined(self.config.kind, self.config.share, torch.stack(rewards, 1), self.mass)
+        reward = self.head.reward(prompts.expand(n, -1), x, self.state.expand(n, -1))
         return SequenceClassifierOutput(logits=reward[:, None])
 
     def _embed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,9 +1,9 @@
-"""What the module of a dataset offers, and the keys that every dataset's section of params.yaml has."""
+"""What modules of datasets share: sources, counts, the truth, and the keys of each section of params.yaml."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # the datasets' modules name these types by this module's nam
     from torch import Tensor
 
     from pal.comparisons import Comparisons
-    from pipeline.params import Params as AllParams
     from pipeline.study import Study as Study
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -157,25 +156,3 @@ class DatasetParams(Config):
     def encoder_of(self, modality: str) -> str:
         """The name of the encoder that reads such items; none where there is none."""
         return self.encoder if isinstance(self.encoder, str) else getattr(self.encoder, modality, "none")
-
-
-class Dataset(Protocol):
-    """What a dataset's module offers.
-
-    Where it is known how answers were made, it also has `bound(data: Study, params) -> Truth | None`.
-    """
-
-    Params: type[DatasetParams]  # its section of params.yaml
-    TITLE: str  # what the report calls it
-    ABOUT: str  # what it is, in a sentence of the report
-    ITEMS_APART: bool  # whether pairs on items that training knows and on new ones are never added up
-
-    def find(self, params: "AllParams") -> Source:
-        """Say which files the source names now, for check's fingerprint and for download."""
-
-    def prepare(self, params: "AllParams", files: dict[str, Path], out: Path) -> dict[str, int]:
-        """Write items and pairs into the empty folder `out`; how many rows were read, kept and dropped.
-
-        `files` are the raw files' paths in the store by name; the last part of such a path is the file's
-        sha256, by which items refer to it.
-        """

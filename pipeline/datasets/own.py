@@ -25,17 +25,7 @@ from pal.conversations import template_of
 from pal.errors import PalError
 from pal.evaluation.holding_out import Shares
 from pal.files import write_bytes, write_json, write_text
-from pal.logs.answers import (
-    FOLDER,
-    IMAGE_SUFFIXES,
-    SIDES,
-    Answers,
-    attributes_of_people,
-    find_pictures,
-    find_vectors,
-    modality_of,
-    read_answers,
-)
+from pal.logs import answers as logs
 from pal.logs.read import HUB, Files, find_files, find_preset, hub_parts
 from pal.logs.shapes import Log, read_log
 from pipeline import PipelineError
@@ -102,13 +92,14 @@ def find(params: "base.AllParams", name: str = "own") -> base.Source:
         return base.Source(about, remotes=[remote], make=partial(_write_pictures, own, name))
     vectors: dict[str, Path] = {}
     if own.vectors and {own.prepare.prompts, own.prepare.responses} & {"vector", None}:
-        vectors = find_vectors(project_root() / Path(own.vectors).expanduser())
+        vectors = logs.find_vectors(project_root() / Path(own.vectors).expanduser())
     files = find_files(place, project_root(), vectors.values())
     log = _read(files, own, name)
     pictures: dict[str, Path] = {}
-    for given, sides in ((own.prepare.prompts, SIDES[:1]), (own.prepare.responses, SIDES[1:])):
-        if modality_of([log.pairs[side] for side in sides], given, set()) == "image":
-            pictures |= find_pictures(log, list(sides))
+    for half, sides in logs.HALVES.items():
+        wanted = getattr(own.prepare, half)
+        if logs.modality_of([log.pairs[side] for side in sides], wanted, set()) == "image":
+            pictures |= logs.find_pictures(log, list(sides))
     make = partial(_write_pictures, own, name) if pl.Binary in log.pairs.dtypes else None
     check = partial(_check, log, vectors, pictures, params, name)
     return base.Source(about, files.paths, {**pictures, **vectors}, make=make, check=check)
@@ -117,15 +108,14 @@ def find(params: "base.AllParams", name: str = "own") -> base.Source:
 def prepare(params: "base.AllParams", files: dict[str, Path], out: Path, name: str = "own") -> dict[str, int]:
     """Read all files, and write items, pairs and the rows that were left out."""
     own = params[name]
-    pictures = {file: path for file, path in files.items() if file.lower().endswith(IMAGE_SUFFIXES)}
-    vectors = {file: path for file, path in files.items() if file.startswith(FOLDER) and file not in pictures}
-    log = _read(_tables(files), own, name)
+    tables, vectors, pictures = _by_kind(files)
+    log = _read(tables, own, name)
     for line in log.summary().splitlines():
         print(f"prepare@{name}: {line}")
     answers = _answers(log, own, vectors=vectors, pictures=pictures, sha256=lambda path: path.name)
     write_text(out / REJECTED, answers.rejected.write_csv())
     if own.prepare.attributes:
-        write_json(out / ATTRIBUTES, attributes_of_people(log.attributes, log.pairs["user_id"]))
+        write_json(out / ATTRIBUTES, logs.attributes_of_people(log.attributes, log.pairs["user_id"]))
     del log  # its cells take more memory than all that is written
     write_tables(answers, out)
     return answers.counts
@@ -152,57 +142,56 @@ def _read(files: Files, own: Params, name: str) -> Log:
         raise
 
 
-def _answers(log: Log, own: Params, **found: object) -> Answers:
+def _answers(log: Log, own: Params, **found: object) -> logs.Answers:
     given = own.prepare
     halves = {"prompts": given.prompts, "responses": given.responses}
-    return read_answers(log, ties=given.ties, template=own.template, **halves, **found)
+    return logs.read_answers(log, ties=given.ties, template=own.template, **halves, **found)
 
 
 def _write_pictures(own: Params, name: str, folder: Path, files: dict[str, Path]) -> None:
     """Pictures that are bytes in cells as files, by their sha256."""
-    log = _read(_tables(files), own, name)
-    for side in SIDES:
+    log = _read(_by_kind(files)[0], own, name)
+    for side in logs.SIDES:
         if log.pairs[side].dtype == pl.Binary:
             for data in log.pairs[side].unique():
                 write_bytes(folder / hashlib.sha256(data).hexdigest(), data)
 
 
-def _tables(files: dict[str, Path]) -> Files:
-    """The files of the log: neither pictures, nor vectors, nor pictures that were bytes."""
-    tables = {
-        file: path
-        for file, path in files.items()
-        if not (file.lower().endswith(IMAGE_SUFFIXES) or file.startswith(FOLDER) or file == path.name)
-    }
-    return Files(tables, "", Path())
+def _by_kind(files: dict[str, Path]) -> tuple[Files, dict[str, Path], dict[str, Path]]:
+    """The files of the log, those of vectors, and pictures; those that were bytes are none of these."""
+    pictures = {file: path for file, path in files.items() if file.lower().endswith(logs.IMAGE_SUFFIXES)}
+    others = {file: path for file, path in files.items() if file not in pictures and file != path.name}
+    vectors = {file: path for file, path in others.items() if file.startswith(logs.FOLDER)}
+    tables = {file: path for file, path in others.items() if file not in vectors}
+    return Files(tables, "", Path()), vectors, pictures
 
 
-def write_tables(answers: Answers, folder: Path) -> None:
+def write_tables(answers: logs.Answers, folder: Path) -> None:
     """Write items and pairs; a user with an adapt row is unseen, without a split the stage split decides."""
     write_table(folder / ITEMS, _item_blocks(answers))
     unseen = (pl.col("split") == "adapt").any().over("user_id")
     users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
     pairs = answers.pairs.with_row_index("pair_id").select(
-        pl.col("pair_id").cast(pl.Int64), "user_id", *SIDES, "label", "split", time="timestamp",
+        pl.col("pair_id").cast(pl.Int64), "user_id", *logs.SIDES, "label", "split", time="timestamp",
         users=pl.when(pl.col("split").is_not_null()).then(users),
         weight=pl.when(pl.col("weight") > 1).then("weight").cast(pl.Float32),  # null stands for 1
     )  # fmt: skip
     write_table(folder / PAIRS, _pair_blocks(pairs, answers))
 
 
-def _pair_blocks(pairs: pl.DataFrame, answers: Answers) -> Iterator[pa.Table]:
+def _pair_blocks(pairs: pl.DataFrame, answers: logs.Answers) -> Iterator[pa.Table]:
     """The pairs some at a time, with the ids of their items."""
     for block in pairs.iter_slices(PAIRS_AT_ONCE):
-        columns = {name: block[name].to_arrow() for name in block.columns if name not in SIDES}
-        for side in SIDES:
-            if items := answers.items_of(side):
+        columns = {name: block[name].to_arrow() for name in block.columns if name not in logs.SIDES}
+        for modality, items in answers.items.items():
+            for side in answers.sides_of(modality):
                 used, index = np.unique(block[side].to_numpy(), return_inverse=True)
                 names = pa.array(items.ids[used]).cast(pa.string())
                 columns[side] = pa.DictionaryArray.from_arrays(index.astype(np.int32), names)
         yield pa.table(columns)
 
 
-def _item_blocks(answers: Answers) -> Iterator[pa.Table]:
+def _item_blocks(answers: logs.Answers) -> Iterator[pa.Table]:
     """The items that pairs name, some at a time."""
     for modality, items in answers.items.items():
         used = answers.used(modality)
@@ -246,13 +235,13 @@ def _check(
     texts = answers.items["text"].contents if "text" in answers.items else []
     if params.encode.on_bad_item == "fail":
         for text, fault in ((text, fault) for text in texts if (fault := encoders.complaint(text))):
-            for side in SIDES:
+            for side in logs.SIDES:
                 advice = "mend it, or set encode.on_bad_item to skip"
                 log.refuse(side, log.pairs[side] == text, f"{fault}, got {{got}}; {advice}")
     return [*(said for said in log.said if said.startswith("warning:")), *_check_model(answers, params, name)]
 
 
-def _check_model(answers: Answers, params: "base.AllParams", name: str) -> list[str]:
+def _check_model(answers: logs.Answers, params: "base.AllParams", name: str) -> list[str]:
     """Hold the model to the data's prompts and users, and say what was decided by the data."""
     own = params[name]
     rows, shares, said = answers.pairs, own.split, []

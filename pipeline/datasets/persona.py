@@ -25,7 +25,6 @@ ABOUT = (
     "statements are text."
 )
 ITEMS_APART = True
-
 # Anthropic's own files, as published; whatever the hub or a mirror sends under these names is held to them.
 PUBLISHED_SHA256 = {
     "interest-in-art.jsonl": "e1dff1d0c0a10b29f525ced37b76c1bcb4974dfab36f6e64abcbfcaeeb021e07",

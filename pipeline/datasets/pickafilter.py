@@ -31,8 +31,6 @@ PUBLISHED = {
     "cool": {"seen": (58_831, 628, 1_597), "unseen": (9_527, 79, 1_886), "total": (68_358, 707, 3_483)},
     "warm": {"seen": (57_200, 404, 2_096), "unseen": (9_402, 52, 1_812), "total": (66_602, 456, 3_908)},
 }
-
-
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pal.config import Config, Share
 from pal.files import write_json
-from pal.logs.tables import readable_parquet
+from pal.logs.tables import readable
 from pipeline import PipelineError, paths
 from pipeline.datasets import base
 from pipeline.storage import tables
@@ -29,7 +29,6 @@ from pipeline.storage import tables
 TITLE = "Pick-a-Pic, version 1"
 ABOUT = "Pick-a-Pic, version 1: people asked for a picture in words, and said which of two they preferred."
 ITEMS_APART = False
-
 SPLITS = ("train", "validation", "test", "validation_unique", "test_unique")
 LEFT_OUT = "validation_unique"
 HUB_FILES = ("train", "validation", "test", "test_unique")
@@ -47,8 +46,6 @@ COLUMNS = {
     "ranking_id": ("ranking_id", pa.int64()),
     "created_at": ("time", pa.timestamp("us")),
 }
-
-
 # The published numbers of rows of each of SPLITS.
 ROWS = {"v1": (583_747, 17_439, 14_073, 500, 500), "v2": (959_040, 20_596, 20_716, 500, 500)}
 
@@ -112,7 +109,7 @@ def in_order(name: str) -> tuple[int, str]:
 @contextmanager
 def opened(name: str, path: Path, *, pixels: bool) -> Iterator[pq.ParquetFile]:
     """A file whose footer has the format's columns; with `pixels` those of the pictures too."""
-    with readable_parquet(name), pq.ParquetFile(path) as file:
+    with readable(name), pq.ParquetFile(path) as file:
         for column in (*COLUMNS, *(JPEGS if pixels else ())):
             if column not in file.schema_arrow.names:
                 hint = "; are these the tables without images?" if column in JPEGS else ""
@@ -146,11 +143,9 @@ def read(files: dict[str, Path], *, pixels: bool = True) -> pl.DataFrame:
                         for theirs, (ours, kind) in COLUMNS.items()
                     }
                     place = {
-                        "split": pl.lit(split_of(name)),
-                        "file": pl.lit(path.name),
-                        "row_group": pl.lit(group, pl.Int32),
-                        "row": pl.int_range(pl.len(), dtype=pl.Int32),
-                    }
+                        "split": pl.lit(split_of(name)), "file": pl.lit(path.name),
+                        "row_group": pl.lit(group, pl.Int32), "row": pl.int_range(pl.len(), dtype=pl.Int32),
+                    }  # fmt: skip
                     frame = pl.DataFrame(pa.table(narrow)).with_columns(**place)
                     blocks.append(frame.select(*place, *narrow))
                     bar.update()
@@ -209,7 +204,7 @@ def source_of(source: str, what: str, remote: base.Remote | None, about: str) ->
 def load(files: dict[str, Path], *, ties: str) -> tuple[base.Kept, pl.DataFrame]:
     """Read files, and leave out what is no comparison.
 
-    That are the rows of validation_unique, which repeat some of validation; rows that lack a prompt, a
+    These are the rows of validation_unique, which repeat some of validation; rows that lack a prompt, a
     picture or a user, or show one picture twice; outside of train, as PickScore does, rows marked as without
     a label, and anywhere those that have none; and ties, unless they are kept.
 

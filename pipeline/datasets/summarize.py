@@ -64,8 +64,8 @@ PUBLISHED: dict[str, dict[str, int]] = {
     },
     "iclr_simulated": {**OF_SEEN, "unseen users": 31},
 }  # fmt: skip
-
-
+# Half a surrogate pair, which JSON can hold and UTF-8 cannot, is refused.
+Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
 Divide = Callable[[pl.DataFrame, np.random.Generator], pl.DataFrame]  # rows to rows with their split
 
 
@@ -81,10 +81,6 @@ class Params(base.DatasetParams):
 
     hub: base.HubFiles
     prepare: Prepare
-
-
-# Half a surrogate pair, which JSON can hold and UTF-8 cannot, is refused.
-Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
 
 
 class Info(BaseModel):
@@ -311,14 +307,13 @@ def apply(protocol: str, frame: pl.DataFrame, seed: int) -> Placed:
     places = placed.rows.group_by("users", "split").len().iter_rows()
     placed.sizes |= {f"{split} comparisons of {users} users": n for users, split, n in places}
     got = {name: int((frame["split"] == name).sum()) for name in FULL}
-    published = PUBLISHED[protocol]
-    wrong = {name: n for name, n in published.items() if placed.sizes.get(name, 0) != n}
     if got != FULL:
         expected, given = (f"{n['train']:,} training and {n['validation']:,} validation" for n in (FULL, got))
-        placed.notes.append(
-            f"These are not the full published comparisons ({expected} rows), but {given} rows."
-        )
+        said = f"These are not the full published comparisons ({expected} rows), but {given} rows."
+        placed.notes.append(said)
         return placed
+    published = PUBLISHED[protocol]
+    wrong = {name: n for name, n in published.items() if placed.sizes.get(name, 0) != n}
     for name, n in wrong.items():
         gives = f"{placed.sizes.get(name, 0):,}"
         placed.notes.append(f"Protocol {protocol} should give {n:,} {name}, as published, but gives {gives}.")

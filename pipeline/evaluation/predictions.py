@@ -4,10 +4,6 @@ Beside the model stand baselines that are not fitted to users, the controls k1 (
 oracle (which is given the true groups), the bound, `shared`, the model with one state for everyone, which
 training answers fit best, and `asked`, the model with as many questions as `shots` says, chosen by user.
 Margins of unseen users are computed for every draw of their shots; a row holds their sums and means.
-
-majority    the answer of a model that knows no user and reads no text
-longer      the longer text wins
-similarity  the response nearer to its prompt wins, where one encoder put both into one space
 """
 
 from collections.abc import Callable, Iterator

@@ -48,7 +48,6 @@ CHOSEN = (
     *("unseen.new_items.accuracy", "seen.majority.accuracy", "unseen.k1.accuracy"),
 )
 NAMES = {"balanced": "balanced_accuracy"}
-DETAILS_ONLY = ("macro",)
 NOT_COMPARED: Numbers = dict.fromkeys(("difference", "low", "high", "p", "users"))
 ONE_REWARD = ("k1", "shared")  # the K = 1 of the same settings, and the model with one state for everyone
 
@@ -115,9 +114,7 @@ class Scores:
     cold_start_counts: dict[str, str | int] = field(default_factory=dict)
 
 
-def find(
-    scores: list[Score], users: str, model: str, *, new: bool = False, **labels: str | int | None
-) -> Score | None:
+def find(scores: list[Score], users: str, model: str, *, new: bool = False, **labels: Any) -> Score | None:
     """The score of a model on all items, on known ones where these are kept apart, or on new ones.
 
     Without other labels: of no shots, on all pairs, of any test set.
@@ -280,7 +277,7 @@ def headline(scores: Scores, plurality: dict[str, Numbers], knobs: Evaluate) -> 
         for users, n in (("seen", ()), ("all", (0,)))
     }
     candidates = {  # in the order to show them; None where one does not apply
-        **{f"seen.{NAMES.get(m, m)}": rounded(metrics.get(m)) for m in METRICS if m not in DETAILS_ONLY},
+        **{f"seen.{NAMES.get(m, m)}": rounded(metrics.get(m)) for m in METRICS if m != "macro"},
         "seen.new_items.accuracy": accuracy("seen", "model", new=True),
         **by_filter("seen"),
         **{f"seen.{m}.accuracy": accuracy("seen", m) for m in ("k1", *baselines, "majority", "oracle")},
@@ -324,9 +321,9 @@ def against_one_reward(scores: list[Score], users: str, knobs: Evaluate, *, new:
 
 def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> Numbers:
     """How much more accurate the first is than the other, paired by user whom both judge; else nulls."""
-    both = ()
-    if score is not None and other is not None:
-        both, *rows = np.intersect1d(score.user, other.user, return_indices=True)
+    if score is None or other is None:
+        return dict(NOT_COMPARED)
+    both, *rows = np.intersect1d(score.user, other.user, return_indices=True)
     if not len(both):
         return dict(NOT_COMPARED)
     sides = zip((score.judged, other.judged), rows, strict=True)

@@ -8,10 +8,9 @@ from typing import Any
 
 import altair as alt  # noqa: TID253 - this module is imported by the report alone
 
-from pal.report.page import FONT
+from pal.report.page import FONT, Row
 from pipeline.paths import AS_FITTED, ONE_PER_USER
 
-Row = dict[str, Any]
 Spec = dict[str, Any]
 
 INK, GREY = "currentColor", "#7a7a7a"  # the page's own ink, in light and dark

@@ -4,12 +4,9 @@ sentences that claim no more than their intervals carry; and alarms.
 Alarms say why prototypes should not be believed, a sentence each. Their limits are conventions, not tests.
 """
 
-from typing import Any
-
 from pal.report import page
-from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, number, pays, percent, points
+from pal.report.page import DASH, FEW_PEOPLE, NO_BREAK, Row, number, pays, percent, points
 
-Row = dict[str, Any]
 MODELS = ("model", "k1", "similarity", "longer", "majority", "oracle", "bound")
 USERS = ("seen", "unseen", "unlocated", "all")
 ITEMS = ("all", "known", "new", "never seen")
@@ -47,16 +44,11 @@ def series_names(evaluated: Row) -> dict[str, str]:
     """What the model and what it is held against are called in tables and charts."""
     encoder = (evaluated["encoder"]["responses"] or {}).get("name", "")
     return {
-        "model": unbroken(f"PAL, {name_of(evaluated)}"),
-        "k1": "One reward, fitted alone",
-        "similarity": f"{encoder} similarity",
-        "longer": "Longer response",
-        "majority": "Majority answer",
-        "oracle": "Group oracle",
-        "bound": "Best possible",
-        "asked": "Chosen comparisons",
-        "seen": "Seen users",
-    }
+        "model": unbroken(f"PAL, {name_of(evaluated)}"), "k1": "One reward, fitted alone",
+        "similarity": f"{encoder} similarity", "longer": "Longer response",
+        "majority": "Majority answer", "oracle": "Group oracle", "bound": "Best possible",
+        "asked": "Chosen comparisons", "seen": "Seen users",
+    }  # fmt: skip
 
 
 def place(row: Row) -> str:
@@ -71,26 +63,23 @@ def place(row: Row) -> str:
     }[row["users"]]
     # The table of what was never seen says so above itself.
     items = f", {row['items']} items" if row["items"] not in ("all", "never seen") else ""
-    return who + items + (f", {row['pairs']} pairs" if row.get("pairs", "all") != "all" else "")
+    return who + items + (f", {row['pairs']} pairs" if row["pairs"] != "all" else "")
 
 
 def ordered(accuracies: list[Row]) -> list[Row]:
     """The model's rows: seen users first, then unseen users by the number of comparisons."""
 
     def order(row: Row) -> tuple[int, int, int, str]:
-        pairs = row.get("pairs", "all")
-        return USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0, pairs
+        return USERS.index(row["users"]), ITEMS.index(row["items"]), row["shots"] or 0, row["pairs"]
 
     return sorted((row for row in accuracies if row["model"] == "model"), key=order)
 
 
 def baseline(accuracies: list[Row], row: Row, model: str) -> Row | None:
     """A baseline's row for the place of the model's `row`; one measured once does not depend on the shots."""
-
-    def where(row: Row) -> tuple[str, ...]:
-        return row["users"], row["items"], row.get("test", ""), row.get("pairs", "all")
-
-    same = [other for other in accuracies if other["model"] == model and where(other) == where(row)]
+    same = [other for other in accuracies if other["model"] == model]
+    for label in ("users", "items", "test", "pairs"):
+        same = [other for other in same if other[label] == row[label]]
     alone = same if len(same) == 1 and model != "model" else []
     return next(iter([other for other in same if other["shots"] == row["shots"]] or alone), None)
 
@@ -278,14 +267,13 @@ def _clear(test: Row) -> bool:
 
 def against_baselines(evaluated: Row) -> str:
     """Whether the model beats the longer response and the encoder's own similarity."""
-    encoder, said = (evaluated["encoder"]["responses"] or {}).get("name", ""), []
-    model = name_of(evaluated)
-    for key, name in (("longer", "the longer response"), ("similarity", f"{encoder} similarity")):
-        test = (evaluated["beside"] or {}).get(key) or {}
-        if test.get("difference") is not None:
-            said.append(_compared("On seen users", test, model, name))
-    longer = (evaluated["beside"] or {}).get("longer") or {}
-    if longer.get("difference") is not None and not (_clear(longer) and longer["difference"] > 0):
+    encoder = (evaluated["encoder"]["responses"] or {}).get("name", "")
+    names = {"longer": "the longer response", "similarity": f"{encoder} similarity"}
+    beside = {key: test for key, test in evaluated["beside"].items() if test["difference"] is not None}
+    tests = [(beside[key], name) for key, name in names.items() if key in beside]
+    said = [_compared("On seen users", test, name_of(evaluated), name) for test, name in tests]
+    longer = beside.get("longer")
+    if longer and not (_clear(longer) and longer["difference"] > 0):
         said.append(
             "A reward sees nothing of a text but its embedding, from which its length can hardly be read, "
             "and has only the training comparisons to learn it from."

@@ -35,9 +35,8 @@ def main(dataset: str, *, always: bool = False) -> None:
     if most < 1:
         needs = f"choose-k needs at least {USER_FOLDS} seen users of {dataset}"
         raise PipelineError(f"{needs}, got {n_users}; set model.K to a number")
-    ways = {paths.AS_FITTED: config, paths.ONE_PER_USER: one_prototype_per_user(config)}
-    if ways[paths.AS_FITTED] == ways[paths.ONE_PER_USER]:
-        del ways[paths.AS_FITTED]
+    alone = one_prototype_per_user(config)
+    ways = ({} if alone == config else {paths.AS_FITTED: config}) | {paths.ONE_PER_USER: alone}
     curves = {}
     for name, way in tqdm(ways.items(), desc=f"choose-k@{dataset}", unit="curve"):
         choice = choose_k(

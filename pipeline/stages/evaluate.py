@@ -5,13 +5,13 @@ Test pairs are read in this stage and nowhere else. What the model is held again
 
 import csv
 from dataclasses import asdict
-from typing import Any
 
 import polars as pl
 import torch
 
 from pal.evaluation.accuracy import calibrate
 from pal.files import new_folder, write_csv, write_json
+from pal.report.page import Row
 from pal.serving.reward_model import RewardModel
 from pipeline import PipelineError, params, paths, study
 from pipeline.datasets import DATASETS
@@ -22,10 +22,7 @@ from pipeline.evaluation.scores import against_one_reward, compare, fewer_users,
 from pipeline.storage.tables import MANIFEST, read_json, write_manifest
 from pipeline.study import Study
 
-Row = dict[str, Any]
 MAX_REASONS = 12  # the commonest, which come first
-COUNTS = ("read", "kept", "dropped")
-CURVE = ("shots", "accuracy", "low", "high")
 
 
 def main(dataset: str) -> None:
@@ -68,7 +65,8 @@ def main(dataset: str) -> None:
     unseen = [row for row in rows["main"] if (row["users"], row["model"]) == ("unseen", "model")]
     # On all items, or where these are kept apart on known ones.
     kind = "all" if any(row["items"] == "all" for row in unseen) else "known"
-    few_shot = [{name: row[name] for name in CURVE} for row in unseen if row["items"] == kind]
+    curve = ("shots", "accuracy", "low", "high")
+    few_shot = [{name: row[name] for name in curve} for row in unseen if row["items"] == kind]
     write_csv(paths.plot("few_shot", dataset), few_shot)
     write_csv(paths.plot("calibration", dataset), calibration["bins"])
     # The model against what needs no fitting, on seen users, paired by user.
@@ -159,7 +157,7 @@ def data_flow_counts(dataset: str) -> list[Row]:
     for stage, folder in folders.items():
         written = read_json(folder(dataset) / MANIFEST, f"{stage}@{dataset}", absent={})
         if counts := written.get("counts"):
-            main = {name: counts.pop(name, None) for name in COUNTS}
+            main = {name: counts.pop(name, None) for name in ("read", "kept", "dropped")}
             reasons = dict(list(written.get("reasons", {}).items())[:MAX_REASONS])
             rows.append({"stage": stage, **main, "details": counts, "reasons": reasons})
     return rows

@@ -1,5 +1,6 @@
 """The report: a page for each dataset and one that leads to them, each in one file for any browser."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,11 @@ def render_index(evaluated: list[Row], *, paper: bool = False) -> str:
     return page.render_page(TEMPLATES / "index.html.j2", paper=paper, **context)
 
 
-def render_page(
-    template: Path, filters: dict[str, Any], scripts: list[str] | None = None, **context: Any
-) -> str:
+def render_page(template: Path, filters: dict[str, Any], scripts: Sequence[str] = (), **context: Any) -> str:
     """Render a template into a page with charts, which Vega draws: one script, once for the page."""
     vega = javascript_bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--")
     draw = (TEMPLATES / "draw.js").read_text(encoding="utf-8")
-    every = [page.script("errors"), *(scripts or []), vega, draw]
+    every = [page.script("errors"), *scripts, vega, draw]
     return page.render_page(template, scripts=every, filters=filters, theme=charts.THEME, **context)
 
 

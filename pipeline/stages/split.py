@@ -46,9 +46,8 @@ def main(dataset: str) -> None:
     users = pairs["user_id"]
     kept = users[tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())]
     n_users, n_kept = (int(np.count_nonzero(np.bincount(codes))) for codes in (users, kept))
-    counts["users_dropped"] = n_users - n_kept
-    lost = {"dataset": dataset, "users": n_users - n_kept}
-    said += [REASONS[reason].format(n, **lost) for reason, n in dropped.items() if n]
+    lost = counts["users_dropped"] = n_users - n_kept
+    said += [REASONS[why].format(n, dataset=dataset, users=lost) for why, n in dropped.items() if n]
     groups = splits.group_by("users", "split", "items").len().iter_rows()
     counted = {".".join(place): count for *place, count in sorted(groups)}
     notes, n_tests = [], int((splits["split"] == "test").sum())
@@ -114,12 +113,11 @@ def check_places(splits: pl.DataFrame, dataset: str) -> None:
 def tests_sharing_items(pairs: Coded, splits: pl.DataFrame) -> int:
     """How many test pairs have a response, to the same prompt, that the user compared in train or adapt."""
     rows = tables.rows_of(pairs["pair_id"], splits["pair_id"].to_numpy())
-    columns = {"user": "user_id", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
-    frame = pl.DataFrame({name: pairs[column][rows] for name, column in columns.items()})
+    frame = pl.DataFrame({name: pairs[name][rows] for name in ("user_id", "prompt", *tables.SIDES)})
     frame = frame.with_columns(pl.col(tables.SIDES).cast(pl.Int32))  # each has as few bytes as it needs
-    key = ["user", "prompt", "item"]
+    key = ["user_id", "prompt", "item"]
     test = frame.filter(splits["split"] == "test").with_row_index("row")
-    fresh = pl.concat([test.select("row", "user", "prompt", item=side) for side in tables.SIDES])
+    fresh = pl.concat([test.select("row", "user_id", "prompt", item=side) for side in tables.SIDES])
     learned = frame.filter(splits["split"].is_in(["train", "adapt"]))
     # In blocks: training may have sixty million rows.
     for block in learned.iter_slices(tables.BLOCK_ROWS):

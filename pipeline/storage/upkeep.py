@@ -232,12 +232,11 @@ def _entries() -> Iterator[Entry]:
         linked = " (linked, lies elsewhere)" if path.is_symlink() else ""
         yield Entry("raw", f"{name}{linked}", path, "data/raw" if names else "")
     for path in sorted(root.glob("embeddings/[!.]*")):
-        try:
+        name = path.name
+        with suppress(*UNREADABLE):
             about = json.loads((path / "about.json").read_text(encoding="utf-8"))
             by = about["embedder"]
             name = f"{by['encoder']} {by['dtype']} {by['engine']} {about['device']} {path.name[-8:]}"
-        except UNREADABLE:
-            name = path.name
         yield Entry("embeddings", name, path, ", ".join(sorted(datasets[path.name])))
     for path in sorted(root.glob("downloads/[!.]*")):
         yield Entry("downloads", path.name, path)
@@ -251,13 +250,10 @@ def _entries() -> Iterator[Entry]:
 
 def _hashes_in(path: Path) -> list[str]:
     """The hashes in a manifest of raw files; none where a file is something else."""
-    try:
-        with path.open("rb") as file:
-            if file.read(len(MANIFEST_START)) != MANIFEST_START:
-                return []
+    with suppress(*UNREADABLE), path.open("rb") as file:
+        if file.read(len(MANIFEST_START)) == MANIFEST_START:
             return [str(raw["sha256"]) for raw in json.loads(MANIFEST_START + file.read())["files"]]
-    except UNREADABLE:
-        return []
+    return []
 
 
 def _readable(size: float) -> str:

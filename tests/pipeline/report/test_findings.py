@@ -9,7 +9,7 @@ from pipeline.report import charts, findings
 def accuracy(users, items, shots, model, value):
     """One row of accuracies, its interval two points wide."""
     row = {"users": users, "items": items, "shots": shots, "model": model, "accuracy": value}
-    return {**row, "low": value - 0.01, "high": min(value + 0.01, 1)}
+    return {**row, "test": "", "pairs": "all", "low": value - 0.01, "high": min(value + 0.01, 1)}
 
 
 def found(**more):
