@@ -33,12 +33,13 @@ from pipeline import params, paths, study
 from pipeline.evaluation.predictions import predict
 from pipeline.evaluation.scores import Score, score_slices
 from pipeline.params import Params
-from pipeline.stages import download, encode, prepare, split
+from pipeline.stages import download, encode, evaluate, prepare, split, train
 from pipeline.study import Study
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)
 STAGES = (download, prepare, split, encode)
+ALL_STAGES = (*STAGES, train, evaluate)
 # Real data: their folder in `../shared/data`, and a file in it.
 REAL = {
     "persona": ("persona", "interest-in-art.jsonl"),
