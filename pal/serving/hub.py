@@ -12,7 +12,7 @@ script.
 import html
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,13 +47,12 @@ class About:
 def model_card(model: RewardModel, about: About) -> str:
     """The card as Markdown, with the hub's YAML in front; see `model_card.md.j2` for its words."""
     encoders = []  # cells of the table: side, name, width, sha256 of the weights
-    for side, of_side in (model.encoder or {"all": None}).items():
-        name = of_side.get("encoder") if isinstance(of_side, Mapping) else None
-        if not name or name == "none":
-            encoders.append([side, "none: embeddings are given", "", ""])
-        else:
-            cells = (name, of_side.get("dim", ""), of_side.get("weights_sha256") or "none")
+    for side in model.encoder or ["all"]:
+        if of_side := model.input_encoder.describe(side):
+            cells = (of_side["encoder"], of_side.get("dim", ""), of_side.get("weights_sha256") or "none")
             encoders.append([side, *map(escaped, cells)])
+        else:
+            encoders.append([side, "none: embeddings are given", "", ""])
     data = ModelCardData(
         language=list(about.language) or None, license=about.licence, library_name="pal", tags=TAGS,
         datasets=list(about.datasets) or None,
