@@ -12,10 +12,10 @@ script.
 import html
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData
 
@@ -29,7 +29,6 @@ AVERAGE = "average"  # the id that stands for all in a model without its users
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 TAGS = ["pal", "reward-model", "pluralistic-alignment", "personalization", "preference"]
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:])")
-Model = TypeVar("Model", bound=RewardModel)
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,13 @@ class About:
 def model_card(model: RewardModel, about: About) -> str:
     """The card as Markdown, with the hub's YAML in front; see `model_card.md.j2` for its words."""
     encoders = []  # cells of the table: side, name, width, sha256 of the weights
-    for side in model.encoder or ["all"]:
-        if of_side := model.input_encoder.describe(side):
-            cells = (of_side["encoder"], of_side.get("dim", ""), of_side.get("weights_sha256") or "none")
-            encoders.append([side, *map(escaped, cells)])
-        else:
+    for side, of_side in (model.encoder or {"all": None}).items():
+        name = of_side.get("encoder") if isinstance(of_side, Mapping) else None
+        if not name or name == "none":
             encoders.append([side, "none: embeddings are given", "", ""])
+        else:
+            cells = (name, of_side.get("dim", ""), of_side.get("weights_sha256") or "none")
+            encoders.append([side, *map(escaped, cells)])
     data = ModelCardData(
         language=list(about.language) or None, license=about.licence, library_name="pal", tags=TAGS,
         datasets=list(about.datasets) or None,
@@ -83,8 +83,8 @@ def save_pretrained(
 
 
 def from_pretrained(
-    kind: type[Model], name: Path | str, *, revision: str | None = None, **options: Any
-) -> Model:
+    kind: type[RewardModel], name: Path | str, *, revision: str | None = None, **options: Any
+) -> RewardModel:
     """Read a model from a folder or from the hub, with every number and every file's hash checked.
 
     The name is a folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`,
