@@ -34,6 +34,7 @@ HEAD = 1 << 18  # bytes from which the dialect is told
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
 MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
+DAMAGED = "is damaged or not Parquet ({reason}); export it again"
 Cells = dict[str, Any]
 
 
@@ -185,9 +186,6 @@ def _unpacked(path: Path, name: str, kind: str, scratch: Path) -> Path:
     ):
         shutil.copyfileobj(file, target, 1 << 20)
     return out
-
-
-DAMAGED = "is damaged or not Parquet ({reason}); export it again"
 
 
 @contextmanager
