@@ -263,8 +263,9 @@ def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
     if separator != ",":
         said.append(f"{name} separates its columns by {SEPARATORS[separator]}")
     header = next((row for row in csv.reader(io.StringIO(head, newline=""), delimiter=separator) if row), [])
-    rows = _csv_rows(path, name, encoding, separator, header, on_fault)
-    return TableFile(name, rows, header, said=said)
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
+    return TableFile(name, _csv_rows(reader, name, header, on_fault), header, said=said)
 
 
 def _encoding(path: Path, name: str) -> str:
@@ -321,12 +322,8 @@ def _separator(head: str) -> str:
     return best
 
 
-def _csv_rows(
-    path: Path, name: str, encoding: str, separator: str, header: list[str], on_fault: OnFault
-) -> Iterator[Row]:
+def _csv_rows(reader: Any, name: str, header: list[str], on_fault: OnFault) -> Iterator[Row]:
     """The rows below the header; blank lines are none."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
     number, line = 0, 1  # the header is row 0
     while True:
         values = []
