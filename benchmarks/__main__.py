@@ -19,8 +19,7 @@ FUNCTIONS = {
     "pickafilter": "pickafilter",
     "real_people": "real_people likings care",
     "scale": "scale large_csv",
-    "service": "service",
-    "answers": "answers",
+    "service": "service answers",
     "pages": "pages",
     "validity": "choose intervals plurality one_reward homogeneous attributes",
 }

@@ -1,7 +1,7 @@
 """The pages and reports in Chromium: axe-core, the console, outside requests, the time of a click.
 
 axe-core (MPL) is no part of the project: npm fetches it for the check, or PAL_AXE names its axe.min.js.
-Where it, Playwright or Chromium is missing, everything is skipped.
+Where it, Playwright or Chromium is missing, all is left out.
 """
 
 import json
@@ -25,10 +25,9 @@ import polars
 from PIL import Image, ImageDraw
 
 from benchmarks.studies import ROOT, python
-from benchmarks.table import Row, Section
+from benchmarks.table import LeftOut, Row, Section
 from pal import fit
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 WIDTHS, SCHEMES = (390, 1300), ("light", "dark")
 VISITORS = 5
 CLICK = """() => new Promise((done) => {
@@ -39,18 +38,16 @@ CLICK = """() => new Promise((done) => {
 })"""
 
 
-def find_axe(folder: Path) -> str | None:
-    """The text of axe.min.js: of PAL_AXE, else as npm packs it; None where neither is there."""
+def find_axe(folder: Path) -> str:
+    """The text of axe.min.js: of PAL_AXE, else as npm packs it."""
     if given := os.environ.get("PAL_AXE"):
         return Path(given).read_text(encoding="utf-8")
-    npm = shutil.which("npm")
-    if npm is None:
-        return None
-    subprocess.run([npm, "pack", "axe-core"], cwd=folder, capture_output=True, check=False)
-    for packed in folder.glob("axe-core-*.tgz"):
-        with tarfile.open(packed) as archive:
-            return archive.extractfile("package/axe.min.js").read().decode()  # type: ignore[union-attr]
-    return None
+    try:
+        subprocess.run(["npm", "pack", "axe-core"], cwd=folder, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LeftOut(f"needs axe-core, of npm or PAL_AXE: {error}") from None
+    with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()  # type: ignore[union-attr]
 
 
 def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
@@ -79,12 +76,11 @@ def write_logs(folder: Path) -> dict[str, tuple[Path, list[dict[str, Any]]]]:
     names = {"prompt": "prompt", "response_a": "chosen", "response_b": "rejected"}
     table = polars.read_csv(example, new_columns=["user_id", *names.values(), "preference"])
     logs["text"], rows["text"] = example, table.to_dicts()
-    questions: dict[str, list[dict[str, Any]]] = {kind: [] for kind in rows}
-    for kind, answers in rows.items():
-        for row in answers[:40]:
-            shown = {to: vectors.get(row[name], row[name]) for to, name in names.items() if name in row}
-            questions[kind].append(shown)
-    return {kind: (logs[kind], questions[kind]) for kind in rows}
+
+    def question(row: dict[str, Any]) -> dict[str, Any]:
+        return {to: vectors.get(row[name], row[name]) for to, name in names.items() if name in row}
+
+    return {kind: (logs[kind], [question(row) for row in answers[:40]]) for kind, answers in rows.items()}
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -188,18 +184,16 @@ def click_times(browser: Any, address: str) -> list[float]:
 
 def pages() -> Section:
     """Models of texts, pictures and vectors, fitted on the spot; five minutes."""
-    about = {"browser": "Chromium", "widths": "390 and 1,300 pixels, light and dark"}
-    title = "Pages: in a browser"
+    browsers = [path for path in map(shutil.which, ("chromium", "google-chrome")) if path]
+    if not browsers or find_spec("playwright") is None:
+        raise LeftOut("needs Chromium, Playwright for Python, and npm or PAL_AXE")
+    from playwright.sync_api import sync_playwright
+
     with TemporaryDirectory() as name:
         folder = Path(name)
         axe = find_axe(folder)
-        if axe is None or BROWSER is None or find_spec("playwright") is None:
-            print("  left out: needs Chromium, Playwright for Python, and npm or PAL_AXE")
-            return Section(title, about, [])
-        from playwright.sync_api import sync_playwright
-
         with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+            browser = driver.chromium.launch(executable_path=browsers[0], args=["--no-sandbox"])
             check, clicks = Check(browser, axe), []
             for kind, (log, questions) in write_logs(folder).items():
                 home = folder / kind
@@ -223,7 +217,8 @@ def pages() -> Section:
     for each in (*check.serious, *check.wrong, *check.wide):
         print(f"  {each}")
     n = f"{check.pages} pages"
-    return Section(title, about, [
+    about = {"browser": "Chromium", "widths": "390 and 1,300 pixels, light and dark"}
+    return Section("Pages: in a browser", about, [
         Row("serious or critical findings of axe-core", len(check.serious), "", at_most=0, note=n),
         Row("errors in the console, and outside requests", len(check.wrong), "", at_most=0, note=n),
         Row("pages wider than the screen", len(check.wide), "", at_most=0, note=n),

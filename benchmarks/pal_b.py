@@ -1,21 +1,18 @@
 """How fast PAL-B is fitted at Pick-a-Pic's scale, beside what its matrix products alone would take.
 
 The paper's head for Pick-a-Pic at K = 1: f and g of two residual layers of 1,024, the cosine scaled by a
-learned number, AdamW, batches of 16,384. The data are 959,040 comparisons on random embeddings, float16 in
-memory, and items repeat as in Pick-a-Pic: 59,940 prompts, about 16 comparisons each, and within a prompt each
-comparison replaces one of the two images by a new one, so that n comparisons meet n + 1 images.
+learned number, AdamW, batches of 16,384. The data are 959,040 comparisons on random embeddings, whose items
+repeat as in Pick-a-Pic.
 
-One training step is timed beside three things in turns: the five bfloat16 products of its distinct rows into
-buffers that are kept (2 forward, 2 for the matrices' gradients, 1 backward), the same step without dropout,
-and a plain float32 step of the same comparisons: three calls of plain perceptrons on every row, plain Adam.
-Then a process of its own fits the whole set for one epoch, final loss and validation included, for its peak
-memory. About four minutes on two quiet cores.
+One training step is timed in turns with the five bfloat16 products of its distinct rows (2 forward, 2 for the
+matrices' gradients, 1 backward), with the same step without dropout, and with a plain float32 step. Then a
+process of its own fits the whole set for one epoch, final loss and validation included, for its peak memory.
+About four minutes on two quiet cores.
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -27,7 +24,8 @@ from benchmarks.timing import in_turns, peak
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.fitting.objectives import PerComparison
-from pal.fitting.trainer import fit, make_optimiser
+from pal.fitting.trainer import make_optimiser
+from pal.methods.base import Task
 from pal.models.base import PreferenceModel, make_model
 
 WIDTH, BATCH, PAIRS, PROMPTS, USERS = 1024, 16_384, 959_040, 59_940, 5_000
@@ -37,11 +35,11 @@ LEAST_PEAK = 75.0  # GFLOP/s of float32 products a thread, from which on ratios 
 def pal_b() -> Section:
     """The ratios of a step, the peak memory of a fit and, where there is a GPU, the time of an epoch."""
     child = run_child(["-m", "benchmarks.pal_b"])
-    seconds = json.loads(child.said)["epoch"]
-    memory = "peak memory of the whole fit"
+    seconds = float(child.said)
+    note = f"its epoch took {seconds:.0f} s"
     rows = [
         *_steps(pick_a_pic()),
-        Row(memory, child.peak, "GB", at_most=8.0, note=f"its epoch took {seconds:.0f} s"),
+        Row("peak memory of the whole fit", child.peak, "GB", at_most=8.0, note=note),
         Row("  a step within that fit", seconds / -(-PAIRS // BATCH), "s", note="not in turns"),
     ]
     about = {
@@ -89,9 +87,8 @@ def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
     questions = batch.questions[batch.question]
     prompts = len(questions.prompt.unique())
     images = len(torch.cat([questions.first, questions.second]).unique())
-    half = {"dtype": torch.bfloat16}
-    matrix, grad = torch.randn(WIDTH, WIDTH).to(**half), torch.empty(WIDTH, WIDTH, **half)
-    inputs = [(torch.randn(n, WIDTH).to(**half), torch.empty(n, WIDTH, **half)) for n in (prompts, images)]
+    matrix, grad = (torch.randn(WIDTH, WIDTH).bfloat16() for _ in range(2))
+    inputs = [[torch.randn(n, WIDTH).bfloat16() for _ in range(2)] for n in (prompts, images)]
 
     def products() -> None:
         """The matrix products of two layers on so many rows: nothing else, nothing allocated."""
@@ -105,10 +102,10 @@ def _steps(work: tuple[Embeddings, Comparisons]) -> list[Row]:
     calls = {"products": products, **steps, "plain": _plain_step(work[0], batch)}
     timed = in_turns(calls, least_peak=LEAST_PEAK)
     floor, step, without, plain = timed.seconds.values()
-    rate = 10 * (prompts + images) * WIDTH**2 / floor / 1e9
-    size = f"{prompts + images:,} distinct rows of {3 * BATCH:,}"
-    note = f"{step:.2f} s over {floor:.2f} s, {rate:.0f} GFLOP/s; {size}; {timed.note}"
-    first, late = "a step over the products of its distinct rows", timed.unjudged
+    rows, late = prompts + images, timed.unjudged
+    rate = f"{10 * rows * WIDTH**2 / floor / 1e9:.0f} GFLOP/s; {rows:,} distinct rows of {3 * BATCH:,}"
+    note = f"{step:.2f} s over {floor:.2f} s, {rate}; {timed.note}"
+    first = "a step over the products of its distinct rows"
     return [
         Row(first, step / floor, "x", at_most=2.5, note=note, unjudged=late),
         Row("  the same without dropout", without / floor, "x", note=f"{without:.2f} s"),
@@ -163,15 +160,12 @@ def _plain_step(e: Embeddings, batch: Comparisons) -> Callable[[], None]:
 
 def whole_fit(device: str = "cpu", epochs: int = 1) -> float:
     """Fit everything; seconds of the last epoch."""
-    embeddings, comparisons = pick_a_pic()
-    head, config = _configs(epochs=epochs)
-    ends = [time.perf_counter()]
-    fit(
-        embeddings, comparisons, n_users=USERS, head=head, config=config, device=device,
-        val=comparisons.slice(0, 4 * BATCH), progress=lambda *_: ends.append(time.perf_counter()),
-    )  # fmt: skip
+    (embeddings, comparisons), ends = pick_a_pic(), [time.perf_counter()]
+    task = Task(embeddings, comparisons, USERS, comparisons.slice(0, 4 * BATCH), device=device)
+    task = replace(task, progress=lambda *_: ends.append(time.perf_counter()))
+    task.fit(*_configs(epochs=epochs))
     return ends[-1] - ends[-2]
 
 
 if __name__ == "__main__":
-    print(json.dumps({"epoch": whole_fit(*sys.argv[1:])}))
+    print(whole_fit())

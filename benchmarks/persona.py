@@ -89,18 +89,17 @@ def known_answers(data: Study, given: Params) -> Bool[Tensor, "groups items"]:
 def accuracy_bound(
     says_yes: Bool[Tensor, "groups items"], data: Study, known: Comparisons, test: Comparisons, n_users: int
 ) -> float:
-    """Accuracy on `test` of a learner who knows the personas, and of a user only the answers in `known`."""
+    """Accuracy on `test` of a learner who knows the personas, and of a user only the answers in `known`.
+
+    An answer is predicted by the majority of the personas that fit those; a tie counts half.
+    """
     fits, would = agrees(data, says_yes, known), agrees(data, says_yes, test)
     margin = group_margins(fits, known.user, would, test.user, n_users)
     return float(rightness(margin).mean())
 
 
 def persona() -> Section:
-    """Accuracies beside the bound; about 6 minutes on two quiet cores.
-
-    The bound: which personas fit a user's training answers is known exactly, an answer is predicted by their
-    majority, and a tie counts half; computed on the very same answers and test pairs.
-    """
+    """Accuracies beside the bound, on the same answers and test pairs; about 6 minutes on two quiet cores."""
     encode_once()
     about = {
         "seeds": list(SEEDS),
@@ -226,9 +225,8 @@ def beside_ours(case: int, seed: int) -> dict[str, Any]:
 def asking() -> Section:
     """Chosen questions against drawn ones: six personas, K = 6; about 4 minutes on two quiet cores.
 
-    New users of the six personas answer questions one after another. Drawn: at random from their adapt pairs,
-    as `evaluate` does. Chosen: each next one is that whose answer is expected to tell most, of the user's own
-    adapt pairs.
+    New users answer one question after another of their adapt pairs: as drawn, or always that whose answer is
+    expected to tell most.
     """
     encode_once()
     results = by_seed(ask)[()]
@@ -314,14 +312,12 @@ def name_prototypes(seed: int) -> list[list[str]]:
 
 
 def best_of_n() -> Section:
-    """Best of 16 for the right user, against the pick for the average user.
+    """Best of 16 for the right user, against the pick for the average user; K = K*.
 
-    A response to a Persona statement is yes or no, so what there is to pick is a statement: of 16 that
-    training never saw, drawn at random from those of all personas, the one that the user would most probably
-    say yes to. The rival picks with the zero-shot mean's weights from the same 16. The user's true persona
-    judges. A win is a pick with yes where the rival's has no; the same answer is a tie and counts half. 50
-    sets of 16 per user. K* personas, K = K* prototypes. Interval: people are drawn anew, those of the three
-    seeds together. `possible` is whether any of the 16 has the user's yes, a bound on every picker.
+    Of 16 statements that training never saw the one is picked that the user would most probably say yes to;
+    the rival picks with the zero-shot mean's weights. The user's true persona judges: a win is a pick with
+    yes where the rival's has no, and the same answer counts half. `possible` is whether any of the 16 has the
+    user's yes, a bound on every picker.
     """
     encode_once()
     rows = []

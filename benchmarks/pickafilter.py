@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from PIL import Image
 
-from benchmarks.studies import SEEDS, STAGES, by_seed, changed, needed_data, real_data, staged, values
+from benchmarks.studies import ALL_STAGES, SEEDS, by_seed, changed, needed_data, real_data, staged, values
 from benchmarks.table import Section, mean_row
 from pal.evaluation.accuracy import rightness
 from pal.models.base import margins
@@ -25,7 +25,6 @@ from pal.serving.reward_model import RewardModel
 from pipeline import paths, study
 from pipeline.datasets import drawn_scenes
 from pipeline.params import Params
-from pipeline.stages import evaluate, train
 from pipeline.storage.tables import read_json
 
 DEFECTS = ("blurred", "noisy", "faded", "blocky")
@@ -75,7 +74,7 @@ def run(kind: str, beta: float, seed: int) -> Figures:
         given = changed(filters(pictures, seed, beta), {"model.K": K})
         if kind == "photographs":
             given = changed(given, {"pickafilter.prepare.seen_users_per_group": 20})
-        with staged("pickafilter", given, (*STAGES, train, evaluate)):
+        with staged("pickafilter", given, ALL_STAGES):
             data = study.load("pickafilter")
             figures: Figures = {}
             test = data.places.filter(users="seen", split="test")

@@ -3,20 +3,19 @@
 Jester (5,000 people's ratings of 100 jokes) and UKPConvArg1 (crowd workers on which of two arguments
 convinces more), with all-MiniLM-L6-v2 and measures of the texts. A fifth of the items (of the debates) is
 new: in nobody's training pairs. What a person said of the others is dealt to training, validation and test:
-ratings by joke, pairs made within a part, so that a test pair holds jokes that this person has compared with
-nothing; judgements as they are. Ratings make a pair where they are at least 2 of 20 points apart. Unseen
-people are located from their first answers, all else frozen.
+ratings by joke, so that a test pair holds jokes that this person has compared with nothing; judgements as
+they are. Ratings make a pair where they are at least 2 of 20 points apart.
 
 known   seen people, pairs of known items
 new     seen people, pairs of new items
-0 to 50 unseen people from so many answers, pairs of known items
+0 to 50 unseen people located from so many answers, pairs of known items
 plain   what the others are held against: preset ours with K = 1 and without measures, one reward for all
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +33,7 @@ from pal.encoders import MEASURES
 from pal.evaluation.accuracy import paired_test
 from pal.methods import METHODS
 from pal.methods.base import Learned, Task
-from pal.methods.compare import LEVEL, Held, Judgement, Place, holm
+from pal.methods.compare import LEVEL, Held, Judgement, Place, corrected
 from pal.methods.compare import judge as judge_at
 from pal.models.base import expected_answer
 from pal.users.care import care_of
@@ -56,15 +55,15 @@ REACH = {
     ("ukpconvarg", 20): (0.7, 0.8, 0.3, 0.2),
 }
 FILMS = {"known": 2.0, "new": 0.0, "20": 1.0, "50": 2.0}  # points that likings for items are to add
-Pairs = list[tuple[int, int, int, int]]  # user, prompt, chosen, rejected
+Answers = dict[str, Iterable[tuple[int, int, int]]]  # a person's by part: prompt, chosen, rejected
 
 
 class Data(NamedTuple):
-    """Texts, and each person's answers by part; jokes have no prompts."""
+    """Texts, and people's answers by part; jokes have no prompts."""
 
     prompts: list[str]
     responses: list[str]
-    pairs: dict[str, Pairs]
+    parts: dict[str, Comparisons]
     n_users: dict[str, int]
 
 
@@ -108,7 +107,7 @@ def _of_ratings(
             sides = items[first[pair]], items[second[pair]]
             yield (-1, *(sides if apart[pair] > 0 else sides[::-1]))
 
-    def answers(person: int, parts: dict[str, float]) -> dict[str, Iterable[tuple[int, int, int]]]:
+    def answers(person: int, parts: dict[str, float]) -> Answers:
         row = ratings[person]
         rated = np.flatnonzero(~np.isnan(row))
         dealt = _dealt(rng.permutation(np.setdiff1d(rated, new)), parts)
@@ -143,12 +142,11 @@ def films(seed: int) -> dict[str, dict[str, float]]:
         rated = rng.choice(films, 100, replace=False, p=likely / likely.sum())
         row[np.setdiff1d(np.arange(films), rated)] = np.nan
     data = _of_ratings(ratings, 0.5, [""] * films, 750, 100, rng)
-    _, parts = _compared(data)
     table = Embeddings(torch.zeros(0, 0), torch.from_numpy(embeddings).float())
-    task = Task(table, parts["train"], data.n_users["seen"], parts["val"], seed=seed)
+    task = Task(table, data.parts["train"], data.n_users["seen"], data.parts["val"], seed=seed)
     found = {}
     for name in ("bt", "mixed_effects", "mixed_effects_items"):
-        judged = _judged(registered(METHODS, name).learn(task), table, parts, data.n_users)
+        judged = _judged(registered(METHODS, name).learn(task), table, data)
         found[name] = {place: judged[place].judged.macro for place in FILMS}
     return found
 
@@ -191,7 +189,7 @@ def draw_ukpconvarg(folder: Path, n_train: int, seed: int) -> Data:
     workers = rng.permutation(sorted(name for name, pairs in by_worker.items() if len(pairs) >= 40))[:200]
     new = set(rng.permutation(len(topics))[: round(NEW * len(topics))].tolist())
 
-    def answers(person: int, parts: dict[str, float]) -> dict[str, Iterable[tuple[int, int, int]]]:
+    def answers(person: int, parts: dict[str, float]) -> Answers:
         given = by_worker[workers[person]]
         given = [given[row] for row in rng.permutation(len(given))]
         known = [pair for pair in given if pair[0] not in new]
@@ -212,15 +210,20 @@ def _dealt(items, parts: dict[str, float]) -> dict:
 def _collected(
     prompts: list[str], responses: list[str], n: int, n_seen: int, n_train: int, answers: Callable
 ) -> Data:
-    pairs: dict[str, Pairs] = {part: [] for part in ("train", *MOST)}
-    most = {**MOST, "train": n_train}
+    most = {"train": n_train, **MOST}
+    pairs: dict[str, list[tuple[int, ...]]] = {part: [] for part in most}
     for person in range(n):
         seen = person < n_seen
         for part, given in answers(person, KNOWN_PARTS if seen else UNSEEN_PARTS).items():
             if part != "new" or seen:
                 number = person if seen else person - n_seen
-                pairs[part] += [(number, *pair) for pair, _ in zip(given, range(most[part]), strict=False)]
-    return Data(prompts, responses, pairs, {"seen": n_seen, "unseen": n - n_seen})
+                pairs[part] += [(number, *pair) for pair in islice(given, most[part])]
+    user, prompt, chosen, rejected = torch.tensor(list(chain(*pairs.values()))).T
+    asked = prompt if prompts else None
+    every = Comparisons.from_pairs(user=user, prompt=asked, chosen=chosen, rejected=rejected)
+    rows_of = torch.arange(len(user)).split([len(part) for part in pairs.values()])
+    parts = {part: every[rows] for part, rows in zip(pairs, rows_of, strict=True)}
+    return Data(prompts, responses, parts, {"seen": n_seen, "unseen": n - n_seen})
 
 
 @cache
@@ -235,41 +238,30 @@ def encoded(texts: tuple[str, ...]) -> Tensor:
     return torch.from_numpy(np.concatenate(vectors)[np.argsort(order)])
 
 
-def _compared(data: Data) -> tuple[Comparisons, dict[str, Comparisons]]:
-    """All comparisons, and those of each part."""
-    rows = torch.tensor([pair for part in data.pairs.values() for pair in part])
-    every = Comparisons.from_pairs(
-        user=rows[:, 0], prompt=rows[:, 1] if data.prompts else None, chosen=rows[:, 2], rejected=rows[:, 3]
-    )
-    rows_of = torch.arange(len(rows)).split([len(part) for part in data.pairs.values()])
-    return every, {name: every[some] for name, some in zip(data.pairs, rows_of, strict=True)}
-
-
 def judge(data: Data, seed: int, methods: Iterable[str]) -> dict[str, dict[str, Judgement]]:
     """How methods did, by method and place."""
     tables = [encoded(tuple(data.prompts)), encoded(tuple(data.responses))]
     embeddings = Embeddings(*tables)
-    every, parts = _compared(data)
-    task = Task(embeddings, parts["train"], data.n_users["seen"], parts["val"], seed=seed)
+    task = Task(embeddings, data.parts["train"], data.n_users["seen"], data.parts["val"], seed=seed)
     found = {}
     for name in methods:
-        learned = registered(METHODS, name).learn(task)
-        found[name] = _judged(learned, embeddings, parts, data.n_users)
+        found[name] = _judged(registered(METHODS, name).learn(task), embeddings, data)
     prompts, responses = (table[:, : -len(MEASURES)].contiguous() for table in tables)
     plain = Embeddings(prompts if data.prompts else torch.ones(1, 8), responses)
     if not data.prompts:  # model B with one prompt for all
-        asked = replace(every.questions, prompt=torch.zeros_like(every.questions.prompt))
-        parts = {name: replace(part, questions=asked) for name, part in parts.items()}
-    alone = replace(task, embeddings=plain, train=parts["train"], val=parts["val"])
+        questions = data.parts["train"].questions
+        asked = replace(questions, prompt=torch.zeros_like(questions.prompt))
+        parts = {name: replace(part, questions=asked) for name, part in data.parts.items()}
+        data = data._replace(parts=parts)
+    alone = replace(task, embeddings=plain, train=data.parts["train"], val=data.parts["val"])
     one = alone.fit(*preset("ours", "B", head={"K": 1}))
-    return {**found, "plain": _judged(one, plain, parts, data.n_users)}
+    return {**found, "plain": _judged(one, plain, data)}
 
 
-def _judged(
-    learned: Learned, embeddings: Embeddings, parts: dict[str, Comparisons], n_users: dict[str, int]
-) -> dict[str, Judgement]:
+def _judged(learned: Learned, embeddings: Embeddings, data: Data) -> dict[str, Judgement]:
     """How a method did at each place; people with fewer answers are located by all that they gave."""
-    adapt, places = parts["adapt"], {}
+    parts, n_users, places = data.parts, data.n_users, {}
+    adapt = parts["adapt"]
     number = places_in_user(adapt.user, n_users["unseen"])
     for items in ("known", "new"):
         places[items] = Place("seen", items, None), Held(parts["train"], parts[items], n_users["seen"])
@@ -284,7 +276,7 @@ def _beside_auto(found: dict[str, dict[str, Judgement]], place: str) -> list[str
     auto = found["auto"][place].judged
     tests = {name: paired_test(each[place].judged, auto) for name, each in found.items()}
     del tests["auto"], tests["plain"]
-    p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    p_values = corrected(tests)
     above = (name for name, test in tests.items() if p_values[name] < LEVEL and test.difference > 0)
     return [f"{name} by {100 * tests[name].difference:.1f}" for name in above]
 

@@ -5,9 +5,9 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.studies import (
+    ALL_STAGES,
     ROOT,
     SEEDS,
-    STAGES,
     by_seed,
     changed,
     draw,
@@ -23,7 +23,6 @@ from pipeline import paths, study
 from pipeline.__main__ import flatten
 from pipeline.evaluation import bounds
 from pipeline.evaluation.scores import find
-from pipeline.stages import evaluate, train
 from pipeline.study import places_in_user
 
 SETTINGS = ("mixture", "partition")
@@ -48,11 +47,10 @@ def simulated() -> Section:
     rows = []
     for case, (dim, preset, head, least) in enumerate(CASES):
         for setting in SETTINGS:
-            each = results[case, setting]
             distance = "" if preset == "paper" else f", {head.get('distance', 'squared')}"
             note = "the paper's one run: 91.26" if preset == "paper" and setting == "mixture" else ""
             what = f"{setting}, d={dim}{distance}, preset {preset}"
-            rows.append(mean_row(what, each, at_least=least, note=note))
+            rows.append(mean_row(what, results[case, setting], at_least=least, note=note))
     pairs = "100 to train on, 10 that choose the epoch, 100 to test"
     about = {"seeds": list(SEEDS), "threads": "1 a process, a process a core", "pairs a user": pairs}
     return Section("Simulated: accuracies at K*=K=3, N=100, n=100 (model A, latent 16)", about, rows)
@@ -112,5 +110,5 @@ def run(dataset: str, seed: int) -> dict[str, float]:
     """Run all stages on one data set; the headline metrics."""
     # The sample lies in the repository, which the stages are run outside of.
     source = str(ROOT / paths.SAMPLES / "persona") if dataset == "persona" else None
-    with staged(dataset, values(dataset, seed, source=source), (*STAGES, train, evaluate)):
+    with staged(dataset, values(dataset, seed, source=source), ALL_STAGES):
         return dict(flatten(json.loads(paths.metrics(dataset).read_text(encoding="utf-8"))))

@@ -16,11 +16,10 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
-from benchmarks.studies import ROOT, STAGES, changed, staged, values
+from benchmarks.studies import ALL_STAGES, ROOT, changed, staged, values
 from benchmarks.table import print_table
 from pal import RewardModel
 from pipeline import paths as data_paths
-from pipeline.stages import evaluate, train
 
 Code = tuple[str, str]  # a file of ours, and a function in it
 
@@ -114,7 +113,7 @@ def trace_own_data() -> tuple[set[Code], set[Code]]:
         source.write_text("\n".join(["user_id,prompt,chosen,rejected", *rows]), encoding="utf-8")
         given = changed(values("own", 0, source=str(source)), options)
         with redirect_stderr(StringIO()), staged("own", given, ()):
-            row = traced(lambda: [stage.main("own") for stage in (*STAGES, train, evaluate)])
+            row = traced(lambda: [stage.main("own") for stage in ALL_STAGES])
             model = RewardModel.load(data_paths.models("own") / "model")
             model.rank("which?", ["a red thing", "a blue thing"])  # loads the encoder
             rank = traced(lambda: model.rank("which of 1?", ["a red thing", "a blue thing"], user="user 1"))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -13,13 +14,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks.persona import PERSONAS
-from benchmarks.studies import ROOT, SEEDS, draw, persona_or_sample, random_model, values
+from benchmarks.persona import COUNTS, PERSONAS
+from benchmarks.studies import ROOT, SEEDS, divide, draw, persona_or_sample, random_model, task_of, values
 from benchmarks.table import Row, Section, mean_row
 from benchmarks.timing import Timed, in_turns, peak, threads
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset
-from pal.fitting.trainer import Fitted, fit
+from pal.fitting.trainer import Fitted
 from pal.models.base import feature_blocks, margins
 from pal.serving.inputs import Preferences
 from pal.serving.reward_model import RewardModel
@@ -65,20 +66,17 @@ def _start(arguments: list[str]) -> tuple[float, str]:
 def speed() -> Section:
     """Fitting and locating on one thread, embeddings given; about a minute on a quiet core.
 
-    The task is Persona at K*=K=3, 300 users, 100 queries each, 384 wide, model B, latent 16, dropout 0.3,
-    objective `pal`. Measured: seconds of `fit`, everything in it, with settings whose accuracy on
-    held-out test pairs is at least 99 % at every seed; comparisons a second from the first epoch's end to the
-    last's; seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
+    Persona, model B, latent 16, objective `pal`: seconds of `fit` with settings whose accuracy on held-out
+    test pairs is at least 99 % at every seed; comparisons a second from the first epoch's end to the last's;
+    seconds of `solve_weights` for 10,000 unseen users of 20 comparisons each.
     """
     source, which = persona_or_sample()
-    counts = {"users_per_group": 100, "train_pairs": 100, "val_pairs": 1, "test_pairs": 20}
-    counts["adapt_pairs"] = SHOTS
+    options = {"source": str(source), "personas": PERSONAS[:3], **COUNTS, "adapt_pairs": SHOTS}
     with threads(1):
         studies = []
         for seed in SEEDS:
-            counts["unseen_users_per_group"] = 3400 if seed == SEEDS[0] else 1
-            given = values("persona", seed, source=str(source), personas=PERSONAS[:3], **counts)
-            studies.append(draw("persona", given))
+            options["unseen_users_per_group"] = 3400 if seed == SEEDS[0] else 1
+            studies.append(draw("persona", values("persona", seed, **options)))
         rows = [*_to_99(studies), *_throughput(studies[0]), *_weights(studies[0])]
         highest = peak.best
     about = {
@@ -93,30 +91,28 @@ def speed() -> Section:
 
 def _fit(data: Study, seed: int, progress: Any = None, **options: Any) -> Fitted:
     chosen = {"objective": "pal", "restarts": 1, "weight_decay": 0.01, **options}
-    head, config = preset("ours", "B", head={"K": 3, "latent": 16}, fit=chosen)
-    given = {"n_users": data.n_users("seen"), "head": head, "config": config}
-    return fit(data.embeddings, data.select("seen", "train"), **given, seed=seed, progress=progress)
+    task = replace(task_of(data, seed), val=None, progress=progress)
+    return task.fit(*preset("ours", "B", head={"K": 3, "latent": 16}, fit=chosen)).fitted
 
 
-def _timed(call: Callable[[], object]) -> tuple[float, Timed, dict[str, str]]:
-    """Seconds of a call, how they were measured, and that in words."""
+def _timed(call: Callable[[], object]) -> tuple[float, Timed]:
+    """Seconds of a call, and how they were measured."""
     timed = in_turns({"": call}, least_peak=PEAK)
-    return timed.seconds[""], timed, {"note": timed.note, "unjudged": timed.unjudged}
+    return timed.seconds[""], timed
 
 
 def _to_99(studies: list[Study]) -> list[Row]:
-    seconds, accuracies, every = [], [], []
+    accuracies = []
     for seed, data in zip(SEEDS, studies, strict=True):
-        took, timed, _ = _timed(partial(_fit, data, seed, **TO_99))
         fitted, test = _fit(data, seed, **TO_99), data.select("seen", "test", "known")
         with torch.inference_mode():
             right = margins(fitted.head, fitted.states, data.embeddings, test) > 0
-        seconds.append(took)
         accuracies.append(100 * float(right.double().mean()))
-        every.append(timed)
+    calls = [partial(_fit, data, seed, **TO_99) for seed, data in zip(SEEDS, studies, strict=True)]
+    seconds, every = zip(*map(_timed, calls), strict=True)
     late, note = next((x.unjudged for x in every if x.unjudged), ""), "; ".join(x.note for x in every)
     return [
-        mean_row("time to 99 % seen", seconds, "s", at_most=0.8, note=note, unjudged=late),
+        mean_row("time to 99 % seen", [*seconds], "s", at_most=0.8, note=note, unjudged=late),
         Row("  accuracy at that time, lowest seed", min(accuracies), at_least=99.0, each=accuracies),
     ]
 
@@ -131,25 +127,25 @@ def _throughput(data: Study) -> list[Row]:
             _fit(data, 0, lambda *_: ends.append(time.perf_counter()), batch_size=size, epochs=epochs)
             return ends[-1] - ends[0]
 
-        seconds, timed, words = _timed(steady)
-        rate, scaled = count * (epochs - 1) / seconds, f"  scaled to a peak of {PEAK:.0f} GFLOP/s"
-        rows.append(Row(f"training at batch {size:,}", rate, unit, at_least=least, **words))
-        rows.append(Row(scaled, rate * PEAK / timed.peak, unit))
+        seconds, timed = _timed(steady)
+        rate = count * (epochs - 1) / seconds
+        rows.append(Row(f"training at batch {size:,}", rate, unit, at_least=least, **timed.words))
+        rows.append(Row(f"  scaled to a peak of {PEAK:.0f} GFLOP/s", rate * PEAK / timed.peak, unit))
     return rows
 
 
 def _weights(data: Study) -> list[Row]:
     fitted, pairs = _fit(data, 0, **TO_99), data.select("unseen", "adapt")
-    pairs = pairs[(pairs.user < USERS).nonzero().squeeze(1)]
+    pairs, _ = divide(pairs, pairs.user >= USERS)
     with torch.inference_mode():
         blocks = feature_blocks(fitted.head, data.embeddings, pairs)
         at = [fitted.head.prototype_margins(r).index_select(0, p) * b.sign[:, None] for b, r, p in blocks]
     margin = torch.cat(at).clone()
-    seconds, _, words = _timed(lambda: solve_weights(margin, pairs.user, n_users=USERS))
-    residual = solve_weights(margin, pairs.user, n_users=USERS)[1]
+    solve = partial(solve_weights, margin, pairs.user, n_users=USERS)
+    (seconds, timed), residual = _timed(solve), solve()[1]
     what, p99 = f"weights of {USERS:,} new users x {SHOTS} comparisons", float(residual.quantile(0.99))
     return [
-        Row(what, seconds, "s", at_most=1.0, **words),
+        Row(what, seconds, "s", at_most=1.0, **timed.words),
         Row("  KKT residual, p99", p99, "", at_most=1e-3, note=f"largest {float(residual.max()):.1e}"),
     ]
 
@@ -157,10 +153,7 @@ def _weights(data: Study) -> list[Row]:
 def serving() -> Section:
     """Rewards from embeddings, people located, and `import pal`; three minutes, 5 GB of memory.
 
-    The model's prior has 128 points, as many as it may. On all cores rewards are taken for a million
-    responses to one prompt, to prompts in runs of 16, and to as many prompts as responses, and 10,000 people
-    are located from tensors in which questions repeat (`locate`) and from as many separate columns
-    (`adapt_many`). A single user's figures are on one thread: work so small gains nothing from more.
+    A single user's figures are on one thread: work so small gains nothing from more.
     """
     model = random_model(DIM, 1000)
     drawn = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1))
@@ -190,9 +183,9 @@ def _scores(model: RewardModel, table: torch.Tensor) -> list[Row]:
         ("as many prompts", prompts),
     ):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seconds, _, words = _timed(partial(model.score, given, table, user="7"))
+        seconds, timed = _timed(partial(model.score, given, table, user="7"))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
-        rows.append(Row(f"score, {what}", ROWS / seconds, "rows/s", at_least=500_000, **words))
+        rows.append(Row(f"score, {what}", ROWS / seconds, "rows/s", at_least=500_000, **timed.words))
         if what == "one prompt":
             rows.append(Row("  memory on top", grown, "MB", note=f"of {table.nbytes / 1e6:.0f}"))
     return rows
@@ -247,6 +240,6 @@ def _row(what: str, call: Callable[[], object], most: float, repeats: int = 1) -
             call()
         return (time.perf_counter() - started) / repeats
 
-    seconds, _, words = _timed(repeated)
+    seconds, timed = _timed(repeated)
     got, unit = (1000 * seconds, "ms") if repeats > 1 else (seconds, "s")
-    return Row(what, got, unit, at_most=most, **words)
+    return Row(what, got, unit, at_most=most, **timed.words)

@@ -20,9 +20,14 @@ class Timed:
     """The fastest undisturbed sample of each call, and the lowest peak beside one that counts, GFLOP/s."""
 
     seconds: dict[str, float]
+    peak: float
     note: str
     unjudged: str  # why a figure made from these cannot be judged
-    peak: float
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What a row says of them."""
+        return {"note": self.note, "unjudged": self.unjudged}
 
 
 def in_turns(
@@ -54,7 +59,7 @@ def in_turns(
     if lowest < (least := least_peak * torch.get_num_threads()):
         unjudged = f"the peak was {lowest:.0f} GFLOP/s, under {least:.0f}"
     seconds = {name: seconds for name, (seconds, _) in best.items()}
-    return Timed(seconds, f"peak {lowest:.0f} GFLOP/s, samples undisturbed: {counts}", unjudged, lowest)
+    return Timed(seconds, lowest, f"peak {lowest:.0f} GFLOP/s, samples undisturbed: {counts}", unjudged)
 
 
 def peak(size: int = 1024, repeats: int = 4) -> float:

@@ -1,7 +1,7 @@
 """Whether intervals and tests hold what they promise, on simulations whose truth is known."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -77,27 +77,13 @@ def intervals() -> Section:
 
 
 def coverage(name: str, kind: str, spread: float, data_sets: int = DATA_SETS) -> float:
-    """Share of data sets in which the interval of a kind holds the true value."""
-    held = 0
-    for judged, other, truth in drawn(name, kind, spread, data_sets):
-        if other is not None:
-            test = paired_test(judged, other, flips=1)
-            held += test.low <= truth <= test.high
-        else:
-            low, high = confidence_interval(judged, mean="macro" if kind == "macro" else "micro")
-            held += low <= truth <= high
-    return held / data_sets
+    """Share of data sets in which the interval of a kind holds the true value.
 
-
-def drawn(
-    name: str, kind: str, spread: float, data_sets: int
-) -> Iterator[tuple[Judged, Judged | None, float]]:
-    """Data sets, and the true accuracy, or the true difference of two models' accuracies.
-
-    The models' answers are independent, given the user, and the second is wrong one and a half times as
-    often. Of a few-shot accuracy each answer is right in a share of the draws: a beta of the user's accuracy.
+    Of a difference, two models' answers are independent, given the user, and the second is wrong one and a
+    half times as often. Of a few-shot accuracy each answer is right in a share of the draws: a beta of the
+    user's accuracy.
     """
-    rng = np.random.default_rng(0)
+    rng, held = np.random.default_rng(0), 0
     n_users, least, most, truth = SETTINGS[name]
     worse = 1 - 1.5 * (1 - truth)
     places = [centre(share, spread) for share in (truth, worse)]
@@ -107,12 +93,17 @@ def drawn(
         if kind == "few_shot":
             chance = np.repeat(expit(places[0] + logit), total)
             share = np.where(chance < 1, rng.beta(np.maximum(chance, 1e-9), 1 - chance + 1e-9), 1)
-            right = np.bincount(np.repeat(np.arange(len(total)), total), rng.binomial(DRAWS, share) / DRAWS)
-            yield Judged(right, total), None, truth
+            rights = [np.bincount(np.repeat(np.arange(n_users), total), rng.binomial(DRAWS, share) / DRAWS)]
         else:
-            right = (rng.binomial(total, expit(place + logit)).astype(float) for place in places)
-            first, second = (Judged(each, total) for each in right)
-            yield (first, second, truth - worse) if kind == "difference" else (first, None, truth)
+            rights = [rng.binomial(total, expit(place + logit)).astype(float) for place in places]
+        judged = [Judged(right, total) for right in rights]
+        if kind == "difference":
+            test = paired_test(*judged, flips=1)
+            held += test.low <= truth - worse <= test.high
+        else:
+            low, high = confidence_interval(judged[0], mean="macro" if kind == "macro" else "micro")
+            held += low <= truth <= high
+    return held / data_sets
 
 
 def centre(share: float, spread: float) -> float:

@@ -19,17 +19,15 @@ app = typer.Typer(
 
 @app.command()
 def run(
-    entry: Annotated[
-        str | None, typer.Argument(help="An entry of paper.yaml; all that are outdated.")
-    ] = None,
+    entry: Annotated[str | None, typer.Argument(help="An entry of paper.yaml; all without one.")] = None,
     scale: Annotated[str | None, typer.Option(help="laptop or paper; as paper.yaml says by default.")] = None,
     *,
     judge: Annotated[bool, typer.Option("--judge", help="Run nothing: judge what was measured.")] = False,
 ) -> None:
-    """Run one entry, or all whose code, options or data have changed; then write the ledger and its page."""
-    from experiments import ledger, running
+    """Run one entry, or all whose data are there; then write the ledger and its page."""
+    from experiments import entries, ledger, running
 
-    for name in [] if judge else [entry] if entry else running.outdated(scale):
+    for name in [] if judge else [entry] if entry else entries.load().entries:
         print(running.main(name, scale=scale))
     print(ledger.main())
 

@@ -11,7 +11,7 @@ import altair as alt  # noqa: TID253 - this module is imported by the page alone
 
 from experiments.entries import Entry, Figure
 from experiments.verdicts import matches
-from pipeline.report.charts import COLOURS, GREY, INK, Row, Spec, marks_of, spec
+from pipeline.report.charts import COLOURS, GREY, INK, SHAPES, Row, Spec, marks_of, spec
 
 NAMES = {
     "groups": "K*",
@@ -26,13 +26,11 @@ NAMES = {
     "protocol": "protocol",
 }
 DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 2], [1, 3], [12, 4], [6, 2, 1, 2, 1, 2]]
-MARKS = [
-    "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left",
-]  # fmt: skip
+MARKS = [*SHAPES, "triangle-right", "triangle-left"]
 PAPER = "#000000"
 
 
-def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> list[dict[str, Any]]:
+def drawn(entry: Entry, rows: list[Row], bounds: list[Row]) -> list[Row]:
     """An entry's charts with their titles: one per preset and value of the panel's axis, on one scale.
 
     `rows` are what was measured, one per cell; `bounds` what could be had at best, by x and line.
@@ -47,7 +45,7 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
     if not rows:
         return []
     whats = {row["what"] for row in rows}
-    best = [bound for bound in bounds or [] if figure.x in bound and bound["what"] in whats]
+    best = [bound for bound in bounds if figure.x in bound and bound["what"] in whats]
     every = [*rows, *_points(entry, figure, rows), *best]
     low, high = min(row["low"] for row in every), max(row["high"] for row in every)
     domain = [max(0.0, 5 * ((low - 1) // 5)), min(100.5, 5 * ((high + 1) // 5 + 1))]
@@ -56,26 +54,22 @@ def drawn(entry: Entry, rows: list[Row], bounds: list[Row] | None = None) -> lis
         for panel in dict.fromkeys(row.get(figure.panel or "") for row in rows):
             shown = [row for row in rows if (row["preset"], row.get(figure.panel or "")) == (preset, panel)]
             if shown:
-                where = "" if panel is None else f", {NAMES[str(figure.panel)]} = {panel}"
+                where = "" if panel is None else f", {NAMES[figure.panel]} = {panel}"
                 chart = _chart(entry, figure, shown, domain, best)
                 charts.append({"title": f"preset {preset}{where}", "chart": chart})
     return charts
 
 
 def _chart(entry: Entry, figure: Figure, rows: list[Row], domain: list[float], bounds: list[Row]) -> Spec:
-    values = [
-        {
-            "x": row[figure.x],
-            "series": _name(figure.line, row.get(figure.line or "")),
-            **{key: round(row[key], 2) for key in ("accuracy", "low", "high")},
-            "interval": f"{row['low']:.1f}\u2013{row['high']:.1f}",
-        }
-        for row in rows
-    ]
+    values = []
+    for row in rows:
+        numbers = {key: round(row[key], 2) for key in ("accuracy", "low", "high")}
+        series = _name(figure.line, row.get(figure.line or ""))
+        interval = f"{row['low']:.1f}\u2013{row['high']:.1f}"
+        values.append({"x": row[figure.x], "series": series, **numbers, "interval": interval})
     names = list(dict.fromkeys(value["series"] for value in values))
     scale = alt.Scale(type="log" if figure.log else "linear", nice=False, padding=14)
-    ticks: list[float] = []
-    places = sorted({value["x"] for value in values})
+    ticks, places = [], sorted({value["x"] for value in values})
     for x in places:  # of many on a log axis, those that do not run into each other
         if len(places) < 7 or not ticks or x >= 1.45 * ticks[-1] or (x - ticks[-1] == 1 and x < 9):
             ticks.append(x)
@@ -85,8 +79,8 @@ def _chart(entry: Entry, figure: Figure, rows: list[Row], domain: list[float], b
     def series(channel: Any, marks: list[Any], legend: Any) -> Any:
         return channel("series:N", scale=alt.Scale(domain=names, range=marks[: len(names)]), legend=legend)
 
-    legend = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1)
-    legend = legend if len(names) > 1 else None
+    several = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolOpacity=1)
+    legend = several if len(names) > 1 else None
     colour, shape = series(alt.Color, [*COLOURS, GREY], legend), series(alt.Shape, MARKS, legend)
     dash = series(alt.StrokeDash, DASHES, None)
 
@@ -133,14 +127,14 @@ def _name(axis: str | None, key: Any) -> str:
 
 
 def _points(entry: Entry, figure: Figure, rows: list[Row]) -> list[Row]:
-    """The text's numbers that belong to these rows."""
+    """The text's numbers that belong to these rows, each once."""
     points: dict[tuple[Any, float], Row] = {}
     for number in entry.paper.published:
-        if number.value is not None and number.whose == "ours":
-            low, high = number.value - (number.spread or 0), number.value + (number.spread or 0)
+        if (value := number.value) is not None and number.whose == "ours":
+            spread = number.spread or 0
+            ends = {"low": value - spread, "high": value + spread}
             for row in (row for row in rows if matches(row, number.at)):
-                point = {"x": row[figure.x], "accuracy": number.value, "low": low, "high": high}
-                points[row[figure.x], number.value] = point
+                points[row[figure.x], value] = {"x": row[figure.x], "accuracy": value, **ends}
     return list(points.values())
 
 
@@ -156,15 +150,10 @@ def plane(rows: list[Row], K: int) -> Spec:
         scale = alt.Scale(domain=["true", "found"], range=marks)
         return channel("which:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
 
+    colour, shape = which(alt.Color, [INK, COLOURS[1]]), which(alt.Shape, ["circle", "cross"])
     joins = marks_of(points).mark_rule(strokeWidth=0.6, color=GREY, opacity=0.5)
-    mark = {"filled": True, "size": 34, "opacity": 0.85}
-    dots = marks_of([*true, *estimated]).mark_point(**mark)
+    dots = marks_of([*true, *estimated]).mark_point(filled=True, size=34, opacity=0.85)
     chart = alt.layer(
-        joins.encode(**axes, x2="u:Q", y2="v:Q"),
-        dots.encode(
-            **axes,
-            color=which(alt.Color, [INK, COLOURS[1]]),
-            shape=which(alt.Shape, ["circle", "cross"]),
-        ),
+        joins.encode(**axes, x2="u:Q", y2="v:Q"), dots.encode(**axes, color=colour, shape=shape)
     )
     return spec(chart.properties(width=195, height=195), f"True and found ideal points at K = {K}")

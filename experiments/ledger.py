@@ -67,11 +67,11 @@ def count(number: Published, counts: list[Row]) -> Row:
     if not (named := [row for row in counts if row["what"] == what]):
         known = sorted({row["what"] for row in counts})
         raise PipelineError(f"nothing was counted under {what!r}; there are {known}")
-    for row in named:
-        if K is None or row.get("K") == K:
-            verdict = verdicts.of_count(number.value or 0, row["count"], number.tolerance)
-            return {**about, "ours": row["count"], "verdict": verdict}
-    return {**about, "verdict": verdicts.NOT_RUN}
+    ours = next((row["count"] for row in named if K is None or row.get("K") == K), None)
+    if ours is None:
+        return {**about, "verdict": verdicts.NOT_RUN}
+    same = abs((number.value or 0) - ours) <= number.tolerance  # of a count there is no better or worse
+    return {**about, "ours": ours, "verdict": verdicts.REPRODUCED if same else verdicts.HOLDS_NOT}
 
 
 def flat(entry: Row) -> list[Row]:

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from benchmarks.studies import task_of
@@ -98,7 +99,7 @@ def _run_study(entry: Run, cell: Place, source: str, seed: int) -> Measured:
     bounded: set[Any] = set()  # numbers of training answers whose bound some preset has found
     for preset in entry.presets:
         for place in study.fits(entry, preset, cell):
-            data = study.first_answers(drawn.data, study.most_answers(entry, preset, place))
+            data = study.first_answers(drawn.data, entry, preset, place)
             head, config = study.configs(entry, preset, place)
             device = "cuda" if torch.cuda.is_available() else "cpu"
             fitted = replace(task_of(data, seed), device=device).fit(head, config).fitted
@@ -166,12 +167,12 @@ def _judge(
         no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
         of_bound = {name: {**reader, "model": "bound"} for name, reader in readers.items()}
         readings.append(({**no_fit, "preset": BOUND}, of_bound))
-    arms = []
+    arms, shots_of = [], {"each": entry.shots, "most": [max(shots)]}
     for place, named in readings:
         for name, reader in named.items():
-            each = {"each": entry.shots, "most": [max(shots)]}.get(reader.get("shots"), [reader.get("shots")])
-            for shot in each:
-                what = {"what": name, **({"shots": shot} if reader.get("shots") == "each" else {})}
+            asked = reader.get("shots")
+            for shot in shots_of.get(asked, [asked]):
+                what = {"what": name, **({"shots": shot} if asked == "each" else {})}
                 if (judged := _read(scores, reader, shot)) is not None:
                     arms.append(Arm({**place, **what}, [judged]))
     return arms
@@ -223,22 +224,17 @@ def agreement(data: Study, split: str) -> list[dict[str, Any]]:
 
     A pair is two responses to one prompt; somebody who was asked twice counts once, by the first answer.
     """
+    parts = []
     # An unseen user's train rows are called adapt.
-    named = {"seen": split, "unseen": "adapt" if split == "train" else split}
-    parts = [data.select(half, name) for half, name in named.items()]
-    user = torch.cat([p.user + n * 10**7 for n, p in enumerate(parts)])
-    question = torch.cat([p.question for p in parts])
-    sign = torch.cat([p.sign for p in parts])
-    # np.unique gives the index of each key's first occurrence.
-    once = torch.from_numpy(np.unique((question * 10**8 + user).numpy(), return_index=True)[1])
-    n = int(question.max()) + 1 if len(question) else 0
-    votes = torch.bincount(question[once], minlength=n)
-    left = torch.zeros(n).index_add(0, question[once], (sign[once] > 0).float())
-    several = votes > 1
-    differ = several & (left > 0) & (left < votes)
+    for half, name in {"seen": split, "unseen": "adapt" if split == "train" else split}.items():
+        answers = data.select(half, name)
+        columns = {key: getattr(answers, key).numpy() for key in ("user", "question", "sign")}
+        parts.append(pl.DataFrame(columns).with_columns(half=pl.lit(half)))
+    once = pl.concat(parts).unique(["half", "user", "question"], keep="first", maintain_order=True)
+    votes = once.group_by("question").agg(pl.len().alias("users"), pl.col("sign").n_unique().alias("answers"))
     return [
-        {"what": f"{split}: pairs of several users", "count": int(several.sum())},
-        {"what": f"{split}: disagreements", "count": int(differ.sum())},
+        {"what": f"{split}: pairs of several users", "count": int((votes["users"] > 1).sum())},
+        {"what": f"{split}: disagreements", "count": int((votes["answers"] > 1).sum())},
     ]
 
 

@@ -4,19 +4,20 @@ What an entry does not name is as shipped in params.yaml. Of training answers as
 grid asks for at most, and fewer are the first ones of each user: a sweep draws once, its cells are nested.
 """
 
+import os
 from contextlib import chdir, redirect_stderr
 from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 
 from benchmarks.persona import PERSONAS
-from benchmarks.studies import ROOT, staged
-from experiments.entries import DRAWN, FITTED, Place, Run
-from experiments.sources import first_version
+from benchmarks.studies import ROOT, real_data, staged
+from experiments.entries import DRAWN, FITTED, Needs, Place, Run
 from pal.config import FitConfig, HeadConfig, preset
 from pal.errors import PalError
 from pipeline import PipelineError, params, paths, study
@@ -24,6 +25,14 @@ from pipeline.evaluation.bounds import Bound, bayes_bound
 from pipeline.stages.evaluate import read_notes, split_table
 from pipeline.storage.tables import read_json
 from pipeline.study import Study
+
+NAMES = {  # of real data
+    "persona": "Anthropic's Persona files",
+    "pickapic_v1": "Pick-a-Pic v1",
+    "pickapic_v2": "Pick-a-Pic v2",
+    "pickapic_v1_and_v2": "Pick-a-Pic v1 and v2",
+    "summarize": "OpenAI's TL;DR comparisons",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,31 @@ class Drawn:
     truth: dict[str, Any] | None  # the simulation's
     bound: Bound | None  # who knows how the data were made, where the entry asks and anybody can
     tables: dict[str, Any]  # split sizes, as the paper's Table 3, and notes, as whether these are its data
+
+
+def source_of(needs: Needs) -> str | None:
+    """The source of the real data as params.yaml would name it; None where they are not here.
+
+    Looked for in the variable PAL_PERSONA, PAL_PICKAPIC_V1 and so on, and in what params.yaml names where
+    that is a folder. Nothing is ever fetched: `hub` in params.yaml is the shipped value, and 200 GB.
+    """
+    if needs == "nothing":
+        return "generated"
+    if needs == "pickapic_v1_and_v2":
+        second = source_of("pickapic_v2")
+        return second if second and first_version(second) else None
+    if needs == "persona" and (beside := real_data("persona")):
+        return str(beside)
+    with chdir(ROOT):
+        named = os.environ.get(f"PAL_{needs.upper()}") or params.load()[needs].source
+    folder = (ROOT / Path(named).expanduser()).resolve()
+    return str(folder) if named not in ("hub", "sample") and folder.is_dir() else None
+
+
+def first_version(second: str) -> str | None:
+    """Version 1 of Pick-a-Pic: beside version 2, or wherever else it is found; None where it is not here."""
+    beside = Path(second).parent / "pickapic_v1"
+    return str(beside) if beside.is_dir() else source_of("pickapic_v1")
 
 
 def cells(run: Run, axes: tuple[str, ...]) -> list[Place]:
@@ -116,22 +150,16 @@ def knobs(run: Run, cell: Place, source: str, seed: int) -> dict[str, Any]:
     return values
 
 
-def most_answers(run: Run, preset: str, cell: Place) -> int | None:
-    """With how many training answers of each user a preset is fitted in a cell; None: with all."""
-    bounds = [int(most) for most in (cell.get("train_pairs"), run.answers.get(preset)) if most is not None]
-    return min(bounds, default=None)
-
-
-def first_answers(data: Study, most: int | None) -> Study:
-    """The same study with at most so many training answers of each user, the first that were drawn."""
-    if most is None:
+def first_answers(data: Study, run: Run, preset: str, cell: Place) -> Study:
+    """The study with as many training answers of each user, the first that were drawn, as a cell has."""
+    bounds = [most for most in (cell.get("train_pairs"), run.answers.get(preset)) if most is not None]
+    if not bounds:
         return data
     places = data.places.with_row_index("row").with_columns(user=pl.Series(data.comparisons.user.numpy()))
     train = (pl.col("users") == "seen") & (pl.col("split") == "train")
     rank = pl.int_range(pl.len()).over("users", "split", "user")
-    rows = places.filter(~train | (rank < most))["row"].to_numpy().astype("int64")
-    kept = torch.from_numpy(rows)
-    return replace(data, comparisons=data.comparisons[kept], places=data.places[rows])
+    rows = places.filter(~train | (rank < min(bounds)))["row"].to_numpy().astype("int64")
+    return replace(data, comparisons=data.comparisons[torch.from_numpy(rows)], places=data.places[rows])
 
 
 def configs(run: Run, name: str, cell: Place) -> tuple[HeadConfig, FitConfig]:

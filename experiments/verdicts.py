@@ -13,20 +13,17 @@ seen, gets none.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from experiments.entries import Claim, Place, Published
+from experiments.entries import Axis, Claim, Place, Published
 
 Row = dict[str, Any]
-REPRODUCED, BETTER, WORSE = "reproduced", "better", "worse"
-BASELINE = "baseline differs"
-UNDECIDED = "undecided"
-BESIDE = "no verdict: a variant"
+REPRODUCED, BETTER, WORSE, UNDECIDED = "reproduced", "better", "worse", "undecided"
+BASELINE, BESIDE = "baseline differs", "no verdict: a variant"
 HOLDS_NOT, NOT_RUN, NO_NUMBER, NOT_OURS = "not reproduced", "not run", "no number given", "not repeated here"
 PRESETS = ("paper", "authors", "ours")  # whose verdict is the statement's: the first that was run
-AXES = ("groups", "train_pairs", "dim", "setting", "beta", "protocol", "K", "latent", "shots", "what")
 EFFECT = 1.0  # points; smaller differences are neither better nor worse
 PRECISION = 3.0  # points; with wider intervals nothing is reproduced
 
@@ -49,21 +46,11 @@ def of_number(paper: float, ours: Estimate, tolerance: float, *, baseline: bool 
     return BASELINE if baseline else BETTER if ours.ours > paper else WORSE
 
 
-def of_count(paper: float, ours: int, tolerance: float) -> str:
-    """The verdict on a published count: there is no better or worse."""
-    return REPRODUCED if abs(paper - ours) <= tolerance else HOLDS_NOT
-
-
 def matches(at: Place, place: Place) -> bool:
     """Whether a cell is one that a place speaks of; `K: groups` means K = K*."""
     return all(
         at.get(axis) == (at.get("groups") if value == "groups" else value) for axis, value in place.items()
     )
-
-
-def is_variant(preset: str | None) -> bool:
-    """Whether this is a preset with options changed: paper-full, say."""
-    return "-" in (preset or "")
 
 
 def published(number: Published, rows: list[Row]) -> Row:
@@ -74,16 +61,15 @@ def published(number: Published, rows: list[Row]) -> Row:
     rows = [row for row in rows if matches(row, number.at)]
     judged = []
     for row in rows:
-        what = row["what"]
-        # No preset changes a similarity: the first preset's row stands for all.
-        if what.startswith("similarity") and row["preset"] != rows[0]["preset"]:
+        similarity = row["what"].startswith("similarity")
+        if similarity and row["preset"] != rows[0]["preset"]:  # which no preset changes: the first stands
             continue
-        if is_variant(row["preset"]):
+        if "-" in row["preset"]:
             verdict = BESIDE
         elif number.value is None:
             verdict = NO_NUMBER
         else:
-            baseline = row.get("K") == 1 or what.startswith("similarity")
+            baseline = row.get("K") == 1 or similarity
             verdict = of_number(number.value, _estimate(row), number.tolerance, baseline=baseline)
         seeds = {"preset": row["preset"], "seeds": len(row["each"]), "verdict": verdict}
         judged.append({"cell": cell_of(row), **_estimate(row)._asdict(), **seeds})
@@ -93,13 +79,13 @@ def published(number: Published, rows: list[Row]) -> Row:
 def claim(said: Claim, rows: list[Row]) -> Row:
     """A claim as it stands in our cells, preset by preset, with the cells in which it does not hold."""
     judged = []
-    for preset in dict.fromkeys(str(row["preset"]) for row in rows):
+    for preset in dict.fromkeys(row["preset"] for row in rows):
         held = cells(said, [row for row in rows if row["preset"] == preset])
         if not held:
             continue
         holds = [cell["holds"] for cell in held]
         mean = Estimate(*(sum(cell[key] for cell in held) / len(held) for key in Estimate._fields))
-        if is_variant(preset):
+        if "-" in preset:
             verdict = BESIDE
         elif said.value is not None:  # a claim with a number is held to the mean over its cells
             verdict = of_number(said.value, mean, said.tolerance)
@@ -121,7 +107,7 @@ def _statement(judged: list[Row]) -> Row:
 
 def cell_of(row: Place | Row) -> Place:
     """The axes of a row, without what was measured there and without the preset."""
-    return {axis: row[axis] for axis in AXES if axis in row}
+    return {axis: row[axis] for axis in get_args(Axis) if axis in row}
 
 
 def cells(said: Claim, rows: list[Row]) -> list[Row]:
@@ -131,7 +117,7 @@ def cells(said: Claim, rows: list[Row]) -> list[Row]:
     """
     found = []
     for at, measured in _measured(said, rows):
-        _, low, high = measured
+        low, high = measured.low, measured.high
         if said.check in ("below", "range"):
             most = said.least - 1e-6 if said.check == "below" else said.most
             holds = True if high <= most + 1e-9 else False if low > most + 1e-9 else None
@@ -158,14 +144,13 @@ def _measured(said: Claim, rows: list[Row]) -> Iterator[tuple[Place, Estimate]]:
     elif said.check == "gap":  # how far the rise at `more` exceeds that at `less`
         groups = (_along(over, place, rows) for place in (said.more, said.less))
         for more, less in zip(*groups, strict=False):
-            rises = (difference(_estimate(group[-1]), _estimate(group[0])) for group in (more, less))
-            yield _without(more[0], {over}), difference(*rises)
+            yield _without(more[0], {over}), difference(*map(_rise, (more, less)))
     else:
         for group in _along(over, said.at, rows):
             at = _without(group[0], {over})
             if said.check == "range":  # the best less the worst, whose interval is that of these two
                 group = sorted(group, key=lambda row: row["accuracy"])
-            yield at, difference(_estimate(group[-1]), _estimate(group[0]))
+            yield at, _rise(group)
 
 
 def difference(more: Estimate, less: Estimate) -> Estimate:
@@ -177,6 +162,10 @@ def difference(more: Estimate, less: Estimate) -> Estimate:
     below = np.hypot(more.ours - more.low, less.high - less.ours)
     above = np.hypot(more.high - more.ours, less.ours - less.low)
     return Estimate(apart, apart - float(below), apart + float(above))
+
+
+def _rise(group: list[Row]) -> Estimate:
+    return difference(_estimate(group[-1]), _estimate(group[0]))
 
 
 def _estimate(row: Row) -> Estimate:

@@ -169,13 +169,6 @@ class FitConfig(Config):
         share = done / self.anneal
         return start ** (1 - share) if self.annealing_schedule == "geometric" else start + (1 - start) * share
 
-    def epochs_and_validation_interval(self, n_batches: int) -> tuple[int, int]:
-        """Epochs to run, and epochs between validations, where an epoch has this many steps."""
-        if not self.max_steps or self.epochs * n_batches <= self.max_steps:
-            return self.epochs, self.validate_every
-        epochs = max(1, self.max_steps // n_batches)
-        return epochs, max(1, round(self.validate_every * epochs / self.epochs))
-
 
 def explain(error: ValidationError, tags: Collection[str] = ()) -> str:
     """A validation error's first complaint as a sentence: which option, what is allowed, what came.

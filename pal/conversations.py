@@ -18,18 +18,14 @@ def template_of(item: str, name: str = "item") -> str | None:
     if item in ("separate", "joint"):
         return JOINT if item == "joint" else None
     if item.count("{prompt}") != 1 or item.count("{response}") != 1:
-        raise PalError(
-            f"{name} must be separate, joint, or a text with {{prompt}} and {{response}} once each, got "
-            f"{shorten(item)}"
-        )
+        rule = "must be separate, joint, or a text with {prompt} and {response} once each"
+        raise PalError(f"{name} {rule}, got {shorten(item)}")
     return item
 
 
 def joint_text(template: str, prompt: str, response: str) -> str:
     """A prompt and a response as one text."""
-    before, after = template.split("{response}")
-    before, after = (part.replace("{prompt}", prompt) for part in (before, after))
-    return before + response + after
+    return response.join(part.replace("{prompt}", prompt) for part in template.split("{response}"))
 
 
 def prompt_text(prompt: Any, name: str = "a prompt") -> str:
@@ -66,10 +62,9 @@ def messages_of(cell: Any) -> list[dict[str, Any]] | None:
         cell = cell.get("messages", [cell])
     if not isinstance(cell, list) or not cell or not all(isinstance(each, dict) for each in cell):
         return None
-    roles = [each.get("role", each.get("from")) for each in cell]
-    if not all(isinstance(role, str) for role in roles):
+    both = [(each.get("role", each.get("from")), each.get("content", each.get("value"))) for each in cell]
+    if not all(isinstance(role, str) for role, _ in both):
         return None
-    both = zip(roles, (each.get("content", each.get("value")) for each in cell), strict=True)
     return [{"role": ROLES.get(role, role), "content": content} for role, content in both]
 
 
@@ -103,16 +98,17 @@ def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
         return given
     if not isinstance(given, list | tuple):
         raise PalError(f"{name} must be a text or a list of messages, got {type(given).__name__}")
+    texts = []
     for message in given:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise PalError(
                 f"{name} must hold messages with a role and a content, got {type(message).__name__}; give "
                 "TRL's conversational format"
             )
-    texts = []
-    for content in (message.get("content") for message in given if is_said(message["role"])):
-        # A message that only calls a tool has no content.
-        pieces = [content or ""] if content is None or isinstance(content, str) else content
+        content = message.get("content")
+        if content is None or not is_said(message["role"]):  # a message that only calls a tool has none
+            continue
+        pieces = [content] if isinstance(content, str) else content
         if not isinstance(pieces, list | tuple):
             raise PalError(f"{name} must have contents of text, got {type(content).__name__}")
         pieces = [piece if isinstance(piece, Mapping) else {"text": piece} for piece in pieces]

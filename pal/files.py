@@ -27,6 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from platformdirs import user_cache_path
+
 from pal.errors import PalError, reason
 
 TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{16}\.(new|old)", re.DOTALL)
@@ -56,10 +58,7 @@ def forget_output() -> None:
 
 def store() -> Path:
     """The store outside the repository: PAL_STORE, an absolute path, or the user's cache folder for `pal`."""
-    named = os.environ.get("PAL_STORE")
-    if not named:
-        from platformdirs import user_cache_path
-
+    if not (named := os.environ.get("PAL_STORE")):
         return user_cache_path("pal")
     folder = expanded(named)
     if not folder.is_absolute():
@@ -72,9 +71,8 @@ def expanded(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise PalError(
-            f"the home folder in {str(path)!r} must exist, got none; write the path in full"
-        ) from None
+        advice = "write the path in full"
+        raise PalError(f"the home folder in {str(path)!r} must exist, got none; {advice}") from None
 
 
 def make_folder(path: Path) -> None:
@@ -287,11 +285,9 @@ COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def list_files(repo: str, revision: str, *, advice: str) -> tuple[str, dict[str, str | None]]:
-    """Ask the hub which commit a branch, tag or commit of a data set stands for, and which files it has.
+    """A data set's commit at a branch, tag or commit, and the sha256 of its files by their paths.
 
-    Returns:
-        The commit's hash, and the sha256 of each file by its path; None for small files, of which the hub
-        lists Git's hash alone. What the hub does not answer is a PalError, which ends with `advice`.
+    Of small files that is None, since the hub lists Git's hash alone. A PalError ends with `advice`.
     """
     from huggingface_hub import HfApi
 
@@ -311,34 +307,23 @@ def download(
     folder: Path | None = None,
     advice: str,
 ) -> Path:
-    """Download files of one commit and compare each with the hash that the hub lists.
+    """Download files of one commit, by patterns, and compare each with the hash that the hub lists.
 
     A commit that the client's cache holds is used without asking the hub; where the hub does not answer, a
-    branch or tag is what the cache last saw of it.
+    branch or tag is what the cache last saw of it. Files of a commit may go to a `folder` instead.
 
-    Args:
-        repo: `ORG/NAME`.
-        revision: A commit, a tag or a branch; None is main.
-        patterns: Which files: `*.json`.
-        repo_type: model or dataset.
-        folder: Where to put them, for a commit; None is the client's cache.
-        advice: What else the user can do: the end of the sentence of an error.
-
-    Raises:
-        PalError: If they cannot be had, or are others than the hub lists; such files are removed.
+    Files that cannot be had, or are others than the hub lists, are a PalError, whose sentence ends with
+    `advice` on what else the user can do; wrong ones are removed.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    revision = revision or "main"
-    what = f"{repo} at {revision}"
-    where = {"repo_type": repo_type, "local_dir": folder}
-    cached = None
+    revision, cached = revision or "main", None
+    what, where = f"{repo} at {revision}", {"repo_type": repo_type, "local_dir": folder}
+    options = {"revision": revision, "allow_patterns": patterns, **where}
     if folder is None:
         with suppress(LocalEntryNotFoundError):
-            cached = snapshot_download(
-                repo, revision=revision, allow_patterns=patterns, local_files_only=True
-            )
+            cached = snapshot_download(repo, **options, local_files_only=True)
     if cached and COMMIT.fullmatch(revision):
         return Path(cached)
     try:
@@ -349,7 +334,7 @@ def download(
             return Path(cached)
         _refuse(error, what, advice)
     try:
-        local = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, **where))
+        local = Path(snapshot_download(repo, **options))
         # A folder of the cache is named after its commit; the branch may have moved by now.
         commit = revision if folder else local.name
         wrong = HfApi().verify_repo_checksums(repo, revision=commit, **where).mismatches
@@ -382,8 +367,7 @@ def _status(error: Exception) -> int | None:
 def _refuse(error: Exception, what: str, advice: str) -> NoReturn:
     from huggingface_hub import constants, errors
 
-    status = _status(error)
-    host = constants.ENDPOINT.partition("://")[2]
+    status, host = _status(error), constants.ENDPOINT.partition("://")[2]
     if isinstance(error, errors.GatedRepoError):
         why, remedy = "its owner must grant access", "accept its terms there and log in"
     elif isinstance(error, errors.RepositoryNotFoundError):
@@ -394,8 +378,8 @@ def _refuse(error: Exception, what: str, advice: str) -> NoReturn:
     elif isinstance(error, errors.OfflineModeIsEnabled):
         why, remedy = "HF_HUB_OFFLINE is set", "unset it"
     elif status is not None:
-        remedy = "run `hf auth login`" if status in (401, 403) else "try again later"
         why = f"{host} answered {status}"
+        remedy = "run `hf auth login`" if status in (401, 403) else "try again later"
     elif isinstance(error, OSError) and error.filename:
         why, remedy = f"{error.filename}: {error.strerror}", "make room there"
     else:

@@ -43,12 +43,10 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             forget_output()
             raise typer.Exit(BROKEN_PIPE) from None
-        except PalError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
-        except OSError as error:
-            typer.echo(f"error: {sentence(error)}", err=True)
-            forget_output()
+        except (PalError, OSError) as error:
+            typer.echo(f"error: {sentence(error) if isinstance(error, OSError) else error}", err=True)
+            if isinstance(error, OSError):
+                forget_output()
             raise typer.Exit(1) from None
 
 
@@ -216,7 +214,7 @@ def fit(
     K = options.K if options.K == "auto" else int(options.K)
     given = _options(options, K=K, attributes=_names(options.attributes))
     try:
-        fit_log.fit(log, out=out, options=given, say=lambda text: print(text, "\n", sep=""))
+        fit_log.fit(log, out=out, say=partial(print, end="\n\n"), **vars(given))
     except KeyboardInterrupt:
         kept = "what was encoded is kept, so that a rerun goes on from there"
         raise PalError(f"stopped before {out} was written; {kept}") from None
@@ -237,8 +235,7 @@ def compare(
     from pal.serving import fit_log
 
     found = fit_log.compare(log, _names(methods), options=_options(options), say=_note)
-    print(printed(found["rows"]))
-    print("\n".join([*found["notes"], found["verdict"]]))
+    print(printed(found["rows"]), *found["notes"], found["verdict"], sep="\n")
     if out is not None:
         write_json(out, found)
 
@@ -301,7 +298,6 @@ def adapt(
     """
     from pal.cli import tables
     from pal.logs.answers import attributes_of_people
-    from pal.logs.columns import parse_columns
     from pal.logs.shapes import EVERYONE, read_log
 
     if out != "-" and Path(out).suffix.lower() not in (".json", ".jsonl"):
@@ -309,9 +305,8 @@ def adapt(
     if forget and tastes is None:
         raise PalError("--forget needs --taste, the tastes that comparisons are to be taken out of")
     loaded = tables.load_model(model, options)
-    columns, values = parse_columns(options.columns or ""), _values(options.values)
     prior = list(loaded.attributes.columns) if loaded.attributes else []
-    read = read_log(log, columns, values=values, ties="keep", known=prior, alone=True, seed=options.seed)
+    read = read_log(log, **_read_as(options), ties="keep", known=prior, alone=True, seed=options.seed)
     known = tables.read_tastes(tastes, loaded) if tastes else {}
     has_ids = bool(read.columns.roles.get("user_id"))
     if has_ids and "" in known:
@@ -325,16 +320,15 @@ def adapt(
         for row in rows:
             groups[row.cells["user_id"] if has_ids else ""].append(row)
         comparisons = {
-            str(n): inputs.aligned(group, ("chosen", "rejected"), [row.cells["label"] for row in group])
-            for n, group in enumerate(groups.values())
+            user_id: inputs.aligned(group, ("chosen", "rejected"), [row.cells["label"] for row in group])
+            for user_id, group in groups.items()
         }
-        with tables.table_errors(*groups.values()):
-            located = loaded.adapt_many(comparisons).values()
-        for user_id, taste in zip(groups, located, strict=True):
+        with tables.table_errors(groups):
+            located = loaded.adapt_many(comparisons)
+        for user_id, taste in located.items():
             had = known.get(user_id)
             if forget and had is None:
-                message = f"--taste has no taste of {user_id!r}; take away only what went in"
-                raise PalError(message, user=user_id)
+                raise PalError(f"--taste has no taste of {user_id!r}; take away only what went in")
             try:
                 known[user_id] = taste if had is None else had - taste if forget else had + taste
             except PalError as error:
@@ -347,8 +341,11 @@ def adapt(
         known = {user_id: taste for user_id, taste in known.items() if taste.comparisons}
     if out.lower().endswith(".json") and len(known) > 1:
         raise PalError(f"out must end in .jsonl for the tastes of {len(known):,} people, got {out!r}")
-    named = ((({"user_id": user_id} if user_id else {}), taste) for user_id, taste in known.items())
-    tables.write_rows([[name | json.loads(taste.to_json()) for name, taste in named]], out, "jsonl")
+    rows = [
+        ({"user_id": user_id} if user_id else {}) | json.loads(taste.to_json())
+        for user_id, taste in known.items()
+    ]
+    tables.write_rows([rows], out, "jsonl")
     _note(read.summary())
 
 
@@ -384,7 +381,7 @@ def ask(
     if user is None and len(known) > 1:
         raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
     taste = next(iter(known.values()), None) if user is None else known[user]
-    with tables.table_errors(inputs.rows):
+    with tables.table_errors({"": inputs.rows}):
         chosen = inputs.model.ask(inputs.aligned(inputs.rows, sides), taste, n=number, together=together)
     asked = [{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen]
     tables.write_rows([asked], output.out, output.kind, schema, safe_csv=output.safe_csv)
@@ -411,9 +408,7 @@ def inspect(
     else:
         inputs, _ = read_table(model, table, ["response"], (), options)
     about = facts_of(inputs, model, number)
-    text = json.dumps(about, indent=2, ensure_ascii=False) if as_json else as_text(about)
-    sys.stdout.buffer.write((text + "\n").encode(sys.stdout.encoding, "replace"))
-    sys.stdout.buffer.flush()
+    print(json.dumps(about, indent=2, ensure_ascii=False) if as_json else as_text(about))
 
 
 @dataclass
@@ -527,25 +522,27 @@ def answers(
 
 
 def _note(text: str) -> None:
-    """What was understood, beside what is printed for others to read."""
-    print(text, "\n", sep="", file=sys.stderr)
+    """Print what was understood beside what is printed for others to read."""
+    print(text, end="\n\n", file=sys.stderr)
 
 
 def _options(options: LogOptions, **others: Any) -> Any:
     """Options of a fit from those of the command line: columns by role, sides by value."""
     from pal.cli.tables import places_of
-    from pal.logs.columns import parse_columns
     from pal.serving.fit_log import Options
 
-    read = {"columns": parse_columns(options.columns or ""), "values": _values(options.values)}
-    return Options(**(vars(options) | {"weights": places_of(options.weights)} | read | others))
+    weights = {"weights": places_of(options.weights)}
+    return Options(**(vars(options) | weights | _read_as(options) | others))
 
 
-def _values(text: str | None) -> dict[str, str]:
-    sides = dict(part.split("=", 1) for part in (text or "").split(",") if "=" in part)
-    if text and not sides:
-        raise PalError(f"--values must be VALUE=SIDE, separated by commas, got {text!r}")
-    return sides
+def _read_as(options: LogOptions) -> dict[str, dict[str, str]]:
+    """What columns and values mean."""
+    from pal.logs.columns import parse_columns
+
+    values = dict(part.split("=", 1) for part in (options.values or "").split(",") if "=" in part)
+    if options.values and not values:
+        raise PalError(f"--values must be VALUE=SIDE, separated by commas, got {options.values!r}")
+    return {"columns": parse_columns(options.columns or ""), "values": values}
 
 
 def _names(text: str | None) -> list[str]:
@@ -566,8 +563,8 @@ def _run(models: Any, add_pages: Callable[..., Any], options: ServeOptions) -> N
     try:
         listening.bind((host, port))
     except OSError as error:
-        problem = f"must be free on {host}, got {port} ({error.strerror}); name another"
-        raise PalError(f"--port {problem}") from None
+        got = f"got {port} ({error.strerror}); name another"
+        raise PalError(f"--port must be free on {host}, {got}") from None
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"{', '.join(models.folders)} at {address} (calls to try: {address}/docs)", flush=True)
     if not key:
@@ -610,6 +607,7 @@ def _load(models: Sequence[str], options: ServeOptions) -> Any:
 def main() -> None:
     """Run a command; warnings are printed as sentences too."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] - of what a terminal cannot show
     # Threads that wait sleep: waiting awake costs more than they do where the work is small, or others work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

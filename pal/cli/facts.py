@@ -7,6 +7,7 @@ import torch
 
 from pal.cli.tables import TableModel, notes_of_fit, shown, table_errors
 from pal.errors import cut
+from pal.evaluation.describe import describe
 from pal.models.base import PrototypeModel
 from pal.serving.reward_model import RewardModel
 
@@ -21,13 +22,11 @@ WORDS = {  # of a description, and how they are headed
 
 def facts_of(inputs: TableModel, folder: Path, number: int) -> dict[str, Any]:
     """What the model in a folder is; of a table also which `number` responses its tastes like most."""
-    notes = notes_of_fit(folder)
+    notes, rows = notes_of_fit(folder), inputs.rows
     about = {name: notes[name] for name in ("method", "source") if name in notes} | model_facts(inputs.model)
-    if not (rows := inputs.rows):
+    if not rows:
         return about
-    from pal.evaluation.describe import describe
-
-    with table_errors(rows):
+    with table_errors({"": rows}):
         responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
         described = describe(inputs.model, responses, prompts, number=number)
 
@@ -47,18 +46,18 @@ def facts_of(inputs: TableModel, folder: Path, number: int) -> dict[str, Any]:
 def model_facts(model: RewardModel) -> dict[str, Any]:
     """What a model is, as JSON: its head, its encoders, and where it has prototypes its users' weights."""
     weights, config = model.states, model.config
-
-    def side(name: Any, dim: int) -> dict[str, Any]:
-        return {"encoder": model.input_encoder.describe(name).get("encoder"), "dim": dim}
-
+    prompts, responses = (
+        {"encoder": model.input_encoder.describe(side).get("encoder"), "dim": dim}
+        for side, dim in (("prompts", model.prompt_dim), ("responses", model.response_dim))
+    )
     about = {
         "model": config.model,
         **({"K": config.K} if isinstance(model.head, PrototypeModel) else {}),
         "latent": config.latent,
         "objective": model.fit_config.objective,
         "loss": model.fit_config.loss,
-        "prompts": side("prompts", model.prompt_dim) if model.head.needs_prompts else None,
-        "responses": side("responses", model.response_dim),
+        "prompts": prompts if model.head.needs_prompts else None,
+        "responses": responses,
         "users": len(model.user_ids),
         "population": model.population.name,
         "fingerprint": model.fingerprint,

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
+from pal.conversations import parsed_json
 from pal.errors import PalError, cut, reason
 from pal.files import new_file, read_bytes
 from pal.logs.tables import IMAGE_SUFFIXES, Cells, Row, file_error, read_rows
@@ -48,18 +50,10 @@ class TableModel:
     rows: Sequence[Row]  # at least one, but for commands that may do without a table
     folder: Path  # what paths of pictures are relative to
 
-    @property
-    def prompt_columns(self) -> tuple[str, ...]:
-        """`prompt` where the model reads prompts."""
-        return ("prompt",) if self.model.reads_prompts else ()
-
     def batches(self, column: str) -> Iterator[list[Row]]:
         """The rows in batches, with a progress bar on a terminal where the work takes a while."""
-        from tqdm import tqdm
-
         size = PICTURES if self._is_picture(self.rows[0].cells[column], "responses") else ROWS
-        hidden = not sys.stderr.isatty()
-        with tqdm(total=len(self.rows), unit=" rows", delay=1, disable=hidden, leave=False) as bar:
+        with tqdm(total=len(self.rows), unit=" rows", delay=1, disable=None, leave=False) as bar:
             for start in range(0, len(self.rows), size):
                 batch = list(self.rows[start : start + size])
                 yield batch
@@ -67,7 +61,7 @@ class TableModel:
 
     def prompts(self, rows: Sequence[Row]) -> list[Any] | None:
         """The prompt of each row; None where the model reads none."""
-        return self.items(rows, "prompt", "prompts") if self.prompt_columns else None
+        return self.items(rows, "prompt", "prompts") if self.model.reads_prompts else None
 
     def items(self, rows: Sequence[Row], column: str, side: Side = "responses") -> list[Any]:
         """What a column's cells stand for: texts, pictures, or vectors; all else is refused."""
@@ -112,9 +106,8 @@ def read_table(
     for sentence in read.said:
         print(f"note: {sentence}", file=sys.stderr)
     model = load_model(folder, options)
-    inputs = TableModel(model, read.rows, Path() if table == "-" else Path(table).parent)
-    read.require(inputs.prompt_columns)
-    return inputs, read.schema
+    read.require(["prompt"] if model.reads_prompts else [])
+    return TableModel(model, read.rows, Path(table).parent), read.schema
 
 
 def load_model(folder: Path, options: "Computing") -> RewardModel:
@@ -134,20 +127,19 @@ def places_of(weights: Sequence[str] | None) -> dict[str, str]:
     """Where encoders' weights come from, from NAME=PLACE each."""
     for each in weights or ():
         if not all(each.partition("=")):
-            places = "a place is package, hub or a folder"
-            raise PalError(f"--weights must be NAME=PLACE, got {each!r}; {places}")
+            raise PalError(f"--weights must be NAME=PLACE, got {each!r}; a place is package, hub or a folder")
     return dict(each.split("=", 1) for each in weights or ())
 
 
 @contextmanager
-def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
-    """Name rows of the table in errors of the library, which numbers items, and users as `0`, `1`, ..."""
+def table_errors(groups: Mapping[str, Sequence[Row]]) -> Iterator[None]:
+    """Name rows of the table in errors of the library, which numbers the items of each of several users."""
     try:
         yield
     except PalError as error:
-        if not groups or error.row is None or error.problem is None:
+        if error.row is None or error.problem is None:
             raise
-        row = groups[int(error.user or 0)][error.row]
+        row = groups[next(iter(groups)) if error.user is None else error.user][error.row]
         raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
 
 
@@ -190,8 +182,9 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
     user, tastes, average, attributes = options.user, options.tastes, options.average, options.attributes
     for alone in (average and "--average", attributes and "--attributes"):
         if alone and ((average and attributes) or user is not None or tastes is not None):
-            others = "got another of these, --user or --taste; leave one out"
-            raise PalError(f"{alone} must stand alone, {others}")
+            raise PalError(
+                f"{alone} must stand alone, got another of these, --user or --taste; leave one out"
+            )
     if attributes is not None:
         parts = [part.partition("=") for part in attributes.split(",")]
         if not all(name.strip() and equals for name, equals, _ in parts):
@@ -206,8 +199,8 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
         return known[""]
     if average or "user_id" not in rows[0].cells:
         if len(known) > 1:
-            of_which = f"whose of the {len(known):,} tastes, or a column user_id in the table"
-            raise PalError(f"--user must say {of_which}")
+            among = f"the {len(known):,} tastes, or a column user_id in the table"
+            raise PalError(f"--user must say whose of {among}")
         return next(iter(known.values()), None)
     users = []
     for row in rows:
@@ -234,18 +227,18 @@ def write_rewards(
     def scored(rows: list[Row]) -> list[tuple[Row, float]]:
         user = [given[row.number - 1] for row in rows] if isinstance(given, list) else given
         prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
-        with table_errors(rows):
+        with table_errors({"": rows}):
             rewards = inputs.model.score(prompts, responses, user=user)
         # The float whose repr is the shortest decimal of a float32.
         return [(row, float(str(reward))) for row, reward in zip(rows, rewards.numpy(), strict=True)]
 
     batches = map(scored, inputs.batches("response"))
     if ranked:
-        by_user = ("user_id",) if isinstance(given, list) else ()
-        written_rows = _ranked(chain.from_iterable(batches), (*inputs.prompt_columns, *by_user))
+        known = {"prompt": inputs.model.reads_prompts, "user_id": isinstance(given, list)}
+        rows = _ranked(chain.from_iterable(batches), [name for name, there in known.items() if there])
     else:
-        written_rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
-    write_rows(written_rows, output.out, output.kind, schema, safe_csv=output.safe_csv)
+        rows = ([{**row.cells, "reward": reward} for row, reward in batch] for batch in batches)
+    write_rows(rows, output.out, output.kind, schema, safe_csv=output.safe_csv)
 
 
 def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iterator[list[Cells]]:
@@ -267,11 +260,10 @@ def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iter
 
 def rows_of_log(log: "Log", model: RewardModel) -> list[Row]:
     """A log's comparisons as rows of a table, with lists of numbers where the model reads vectors."""
-    from pal.conversations import parsed_json
+    from pal.logs.answers import HALVES
     from pal.logs.read import FILE, ROW
 
-    sides = {"prompt": "prompts", "chosen": "responses", "rejected": "responses"}
-    vectors = [column for column, side in sides.items() if not model.input_encoder.describe(side)]
+    vectors = [c for half, sides in HALVES.items() if not model.input_encoder.describe(half) for c in sides]
     rows = []
     for cells in log.pairs.iter_rows(named=True):
         cells |= {column: parsed_json(cells[column]) for column in vectors}
@@ -281,12 +273,10 @@ def rows_of_log(log: "Log", model: RewardModel) -> list[Row]:
 
 def table_format(path: str, stated: str | None) -> str:
     """The format of a table: jsonl, csv or parquet, by its suffix, else as stated; `shown` on a terminal."""
-    suffix = "" if path == "-" else Path(path).suffix.lower().removeprefix(".")
-    if suffix in FORMATS:
+    if (suffix := Path(path).suffix.lower().removeprefix(".")) in FORMATS:
         return suffix
     if stated is None and path != "-":
-        rule = "must end in .jsonl, .csv or .parquet, or --format must say what it is"
-        raise file_error(path, rule)
+        raise file_error(path, "must end in .jsonl, .csv or .parquet, or --format must say what it is")
     return stated or ("shown" if sys.stdout.isatty() else "jsonl")
 
 
@@ -318,7 +308,8 @@ def shown(rows: list[Cells]) -> str:
     """Rows as a table as wide as the terminal: numbers first, texts cut to share what is left."""
     is_number = {name: isinstance(cell, int | float) for name, cell in rows[0].items()}
     names = sorted(rows[0], key=lambda name: not is_number[name])
-    texts = [[_on_one_line(row.get(name, "")) for name in names] for row in rows]
+    cells = [[row.get(name, "") for name in names] for row in rows]
+    texts = [[f"{x:.3f}" if isinstance(x, float) else " ".join(str(x).split()) for x in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
     n_numbers = sum(is_number.values())
     left = shutil.get_terminal_size().columns - sum(width + 2 for width in widths[:n_numbers])
@@ -326,10 +317,6 @@ def shown(rows: list[Cells]) -> str:
     widths[n_numbers:] = [min(width, most) for width in widths[n_numbers:]]
     lines = ("  ".join(map(str.ljust, map(cut, line, widths), widths)).rstrip() for line in (names, *texts))
     return "".join(f"{line}\n" for line in lines)
-
-
-def _on_one_line(cell: Any) -> str:
-    return f"{cell:.3f}" if isinstance(cell, float) else " ".join(str(cell).split())
 
 
 def _lines(kind: str, rows: list[Cells], names: list[str], *, safe_csv: bool) -> bytes:
@@ -348,11 +335,8 @@ def _lines(kind: str, rows: list[Cells], names: list[str], *, safe_csv: bool) ->
             text.writelines(json.dumps(_as_json(row), ensure_ascii=False) + "\n" for row in rows)
         return text.getvalue().encode()
     except UnicodeEncodeError:
-        problem = "holds half of a surrogate pair, which is no character; leave it out"
-        raise PalError(f"a row {problem}") from None
-    except PalError:
-        raise
-    except (TypeError, ValueError) as error:
+        raise PalError("a row holds half of a surrogate pair, which is no character; leave it out") from None
+    except TypeError as error:
         raise PalError(f"a row cannot be written as JSON ({error}); leave that column out") from None
 
 

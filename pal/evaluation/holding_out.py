@@ -26,8 +26,9 @@ class Shares(Config):
     @model_validator(mode="after")
     def _leaves_some_to_train_on(self) -> "Shares":
         if self.val + self.test >= 1:
-            got = f"{self.val} + {self.test}; the rest is trained on"
-            raise ValueError(f"val + test must be below 1, got {got}")
+            raise ValueError(
+                f"val + test must be below 1, got {self.val} + {self.test}; the rest is trained on"
+            )
         return self
 
     def n_unseen(self, n_users: int) -> int:
@@ -46,11 +47,9 @@ def hold_out(
     the same time the draw decides, as it does among all otherwise.
 
     A row of the frame is a user's question: pair_id, the numbers user, prompt (-1: none), low and high of its
-    responses, and time. `users` and `prompts` are names by number, whose order decides what is drawn.
-
-    Returns:
-        pair_id, users (seen, unseen) and split (train, val, test, adapt) of the pairs that have a place, and
-        how many have none: mixed joins a new item with a known one, across two parts, few had too few pairs.
+    responses, and time. `users` and `prompts` are names by number, whose order decides what is drawn. Of
+    pairs with a place pair_id, users (seen, unseen) and split (train, val, test, adapt) are returned, and how
+    many have none: mixed joins a new item with a known one, across two parts, few had too few pairs.
     """
     rng = np.random.default_rng(seed)
     kept, mixed = _mark_new(frame, prompts, shares.new_items, rng)

@@ -132,18 +132,16 @@ def plurality_test(
     It is None where it cannot be told, as users are asked of different things.
 
     Where everyone prefers alike, a state fitted to one user's answers says nothing about that user's other
-    answers, and it makes no difference whose state judges them; the test is exact then. Only held-out
-    comparisons may enter: on those that were fitted to, own states win in any case. How carefully one answers
-    is no preference, nor is what one is asked:
+    answers, and it makes no difference whose state judges them; the test is exact then. How carefully one
+    answers is no preference, nor is what one is asked:
 
     - Who answers at random has another state, and is predicted worse by every state. `shuffle_test` therefore
       leaves out what a care of each user and a quality of each state explain.
     - A state fitted to one topic predicts that topic. Where users' questions differ by more than chance,
       states are shuffled among users with like questions alone (`alike_questions`).
 
-    `benchmarks plurality` measures the level on users of different care, topics and numbers of answers.
-
-    The head must be in evaluation mode, the states fitted to other comparisons than `held_out`.
+    The head must be in evaluation mode, the states fitted to other comparisons than `held_out`: on their own
+    they win in any case. `benchmarks plurality` measures the level.
     """
     if not len(held_out):
         raise PalError("held_out must hold at least one comparison, got none")
@@ -190,9 +188,6 @@ def shuffle_test(
     fitted by least squares and taken away; what is left is shuffled. Margins are divided by their root mean
     square under the state, so that its confidence counts for nothing, then by that of the user's questions,
     so that users weigh alike; and they are cut at 2, so that no single one decides.
-
-    Margins are those of held-out comparisons, in favour of the chosen response, at each user's state; states
-    are shuffled among users whose stratum is the same.
     """
     n_users = margins.shape[1]
     scaled = margins / np.sqrt(np.square(margins.astype(float)).mean(0)).clip(1e-12)

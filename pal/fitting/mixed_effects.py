@@ -270,43 +270,31 @@ def _foretold(said: Likings, loadings: Float[Tensor, "padded k"]) -> Float[Tenso
 
 
 class Ridge(NamedTuple):
-    """Coefficients and item effects, with the variances that were learned for them."""
+    """Coefficients, item effects, and how common ties are."""
 
     coefficients: Float[Tensor, " wide"]
     effects: Float[Tensor, " items"]
-    variance: float
-    item_variance: float
-    ties: float = 0.0
+    ties: float
 
 
 def fit_ridge(
-    features: Float[Tensor, "q wide"],
-    items: Int[Tensor, "q 2"],
+    features: Float[Tensor, "q wide"],  # of each question's first response less those of its second
+    items: Int[Tensor, "q 2"],  # which each side is; `n_items` where it has no effect of its own
     n_items: int,
-    first: Float[Tensor, " q"],
-    second: Float[Tensor, " q"],
-    tied: float = 0.0,
+    first: Float[Tensor, " q"],  # how often (weighted) each question's first response was chosen
+    second: Float[Tensor, " q"],  # how often its second; a tie is half of either
+    tied: float = 0.0,  # how many of all answers are ties
 ) -> Ridge:
     """Bradley-Terry with two ridges, whose strengths maximise the marginal likelihood (MacKay, 1992).
 
     Where there are ties, how common they are is learned too (Davidson, 1970).
-
-    Args:
-        features: Of each distinct question: those of its first response less those of its second.
-        items: Which item each side is, `n_items` where it has no effect of its own.
-        n_items: Items with an effect of their own.
-        first: How often (weighted) each question's first response was chosen.
-        second: How often its second; a tie is half of either.
-        tied: How many of all answers are ties.
     """
     d, total = features.shape[1], first + second
     theta = first.new_zeros(d + n_items)
-    variance, item_variance = 0.1, 0.1
+    sizes, variances = [d, n_items], [0.1, 0.1]
     ties = 2 * tied / max(float(total.sum()) - tied, 1.0)
     for _ in range(RIDGE_ROUNDS):
-        precision = torch.cat(
-            [theta.new_full((d,), 1 / variance), theta.new_full((n_items,), 1 / item_variance)]
-        )
+        precision = torch.cat([theta.new_full((n,), 1 / v) for n, v in zip(sizes, variances, strict=True)])
         gradient, hessian, expected_ties = -precision * theta, precision.diag(), 0.0
         effects = torch.cat([theta[d:], theta.new_zeros(1)])
         for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
@@ -323,16 +311,13 @@ def fit_ridge(
         step = torch.cholesky_solve(gradient[:, None], chol)[:, 0]
         theta = theta + step
         ties = scaled_ties(ties, tied, expected_ties)
-        spread = torch.cholesky_inverse(chol).diagonal()
-        before = variance, item_variance
-        variance = _variance(theta[:d], spread[:d], variance)
-        item_variance = _variance(theta[d:], spread[d:], item_variance) if n_items else item_variance
-        moved_by = max(
-            abs(after / old - 1) for after, old in zip((variance, item_variance), before, strict=True)
-        )
+        spread, before = torch.cholesky_inverse(chol).diagonal(), variances
+        parts = zip(theta.split(sizes), spread.split(sizes), before, strict=True)
+        variances = [_variance(*part) if len(part[0]) else part[2] for part in parts]
+        moved_by = max(abs(after / old - 1) for after, old in zip(variances, before, strict=True))
         if moved_by < 0.01 and float(step.abs().max()) < 1e-3:
             break
-    return Ridge(theta[:d], theta[d:], variance, item_variance, ties)
+    return Ridge(theta[:d], theta[d:], ties)
 
 
 def scaled_ties(ties: float, tied: float, expected: float) -> float:

@@ -127,7 +127,7 @@ class PerComparison(Objective):
         if not config.bound_loss:
             return loss
         # Summed, not averaged, over the batch, as in the authors' code (D13).
-        lengths = model.ideal_lengths(features, states)
+        lengths = model.ideal_norm(features, states)
         return loss + config.bound_loss * torch.relu(lengths - config.bound).sum()
 
     @override

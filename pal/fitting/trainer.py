@@ -53,21 +53,17 @@ def fit(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Fitted:
-    """Fit a model and its users' states; the best epoch on `val` is kept, of restarts the best.
+    """Fit a model and the states of the seen users, whose comparisons are `train`.
 
-    Args:
-        embeddings: Frozen-encoder outputs that the comparisons point into.
-        train: Comparisons of the seen users.
-        n_users: Seen users; rows of the table of states.
-        head: The model's options.
-        config: How to fit.
-        val: Comparisons that choose the epoch; None keeps the last.
-        states: States to hold fixed, as for users whose group is known; None learns them.
-        device: Where to compute; what is solved and not descended is on the CPU in any case.
-        seed: Makes everything random; the same seed gives the same result on the same machine.
-        progress: Called after each epoch with its number and its mean loss.
+    The best epoch on `val` is kept, or else the last; of restarts the best. `states` are held fixed where
+    they are given, as for users whose group is known. What is solved and not descended is computed on the
+    CPU, whatever the device. The same seed gives the same result on the same machine. `progress` is called
+    after each epoch with its number and its mean loss.
     """
-    check_task(train, n_users, head, states)
+    if not len(train):
+        raise PalError("train must hold at least one comparison, got none")
+    if n_users < head.K and states is None:
+        raise PalError(f"K must be at most the number of seen users, {n_users}, got {head.K}; lower K")
     kind = registered(OBJECTIVES, config.objective)
     descends = isinstance(kind, type)
     device = device if descends else "cpu"
@@ -104,16 +100,6 @@ def fit(
     return min(map(restart, range(config.restarts)), key=lambda fitted: fitted.train_loss)
 
 
-def check_task(
-    train: Comparisons, n_users: int, head: HeadConfig, states: Float[Tensor, "users s"] | None
-) -> None:
-    """Refuse a fit without comparisons, or with a K above the number of users."""
-    if not len(train):
-        raise PalError("train must hold at least one comparison, got none")
-    if n_users < head.K and states is None:
-        raise PalError(f"K must be at most the number of seen users, {n_users}, got {head.K}; lower K")
-
-
 def descend(
     model: PreferenceModel,
     objective: Objective,
@@ -127,7 +113,10 @@ def descend(
     Begins at the model's present parameters; returns the validations, as in `Fitted.history`.
     """
     optimiser = make_optimiser(model, objective, config)
-    epochs, interval = config.epochs_and_validation_interval(objective.n_batches)
+    epochs, interval = config.epochs, config.validate_every
+    if config.max_steps and epochs * objective.n_batches > config.max_steps:
+        epochs = max(1, config.max_steps // objective.n_batches)
+        interval = max(1, round(interval * epochs / config.epochs))
     schedule = None
     if config.schedule != "constant":
         peaks, steps = [group["lr"] for group in optimiser.param_groups], max(epochs * objective.n_batches, 2)

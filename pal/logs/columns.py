@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any
 
 import polars as pl
@@ -74,10 +74,8 @@ class Columns:
 
     def name_of(self, role: str) -> str:
         """What the log calls a column of the comparisons that were made of it."""
-        if role in self.roles:
-            return self.roles[role]
-        named = [self.roles[each] for each in ("responses", "response") if each in self.roles]
-        return " or ".join(self.responses or named or [role])
+        response = self.roles.get("responses", self.roles.get("response", role))
+        return self.roles.get(role, " or ".join(self.responses) or response)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -129,15 +127,14 @@ def recognise(
     roles |= {role: column for role in ("timestamp", "split") if (column := find(role))}
     columns = _shape(table, roles, given, free, find)
     taken = {*columns.roles.values(), *columns.responses, *columns.scores}
-    if "prompt" not in given:
-        found = [free[name] for name in NAMES["prompt"] if name in free and free[name] not in taken]
-        if len(found) > 1 and "prompt" not in free:
-            raise PalError(
-                f"{table.source} has several columns that could be the prompt, {_listed(found)}; say which "
-                f"by --columns 'prompt={found[0]}', or 'prompt=' for none", column=found[0],
-            )  # fmt: skip
-        if found:
-            columns.roles["prompt"] = found[0]
+    found = [free[name] for name in NAMES["prompt"] if name in free and free[name] not in taken]
+    if len(found) > 1 and "prompt" not in free and "prompt" not in given:
+        raise PalError(
+            f"{table.source} has several columns that could be the prompt, {_listed(found)}; say which "
+            f"by --columns 'prompt={found[0]}', or 'prompt=' for none", column=found[0],
+        )  # fmt: skip
+    if found and "prompt" not in given:
+        columns.roles["prompt"] = found[0]
     return table, columns
 
 
@@ -219,8 +216,7 @@ def _user(table: Table, free: Mapping[str, str]) -> str:
     if first == "user_id":
         return first
     frame, n = table.frame, table.frame[first].n_unique()
-    sizes = {each: (frame[each].n_unique(), frame.select(first, each).n_unique()) for each in others}
-    if other := [each for each, both in sizes.items() if both != (n, n)]:
+    if other := [c for c in others if {frame[c].n_unique(), frame.select(first, c).n_unique()} != {n}]:
         raise PalError(
             f"{table.source} has several columns that could be the user, {_listed([first, *other])}; say "
             f"which by --columns 'user_id={first}'", column=first,
@@ -234,7 +230,7 @@ def _nested_users(table: Table) -> Table:
     if users & set(map(_folded, table.columns)):
         return table
     for column in table.columns:
-        entries = _example(table, column)
+        entries = parsed_json(_example(table, column))
         entries = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
         keys = dict.fromkeys(key for entry in entries for key in entry)
         if users & set(map(_folded, keys)):
@@ -244,15 +240,14 @@ def _nested_users(table: Table) -> Table:
     return table
 
 
-def _example(table: Table, column: str) -> Any:
-    """What the first cell of a column holds as JSON; None where it is none."""
+def _example(table: Table, column: str) -> str | None:
+    """The first text of a column; None where it has none."""
     cells = table.frame[column].drop_nulls()
-    return parsed_json(cells[0]) if cells.dtype == pl.String and len(cells) else None
+    return cells[0] if cells.dtype == pl.String and len(cells) else None
 
 
 def _looks_listed(table: Table, column: str) -> bool:
-    cells = table.frame[column].drop_nulls()
-    return cells.dtype == pl.String and len(cells) > 0 and cells[0].lstrip().startswith("[")
+    return (_example(table, column) or "").lstrip().startswith("[")
 
 
 def _reach(table: Table, given: Mapping[str, str]) -> Table:
@@ -263,19 +258,18 @@ def _reach(table: Table, given: Mapping[str, str]) -> Table:
     frame = table.frame
     for path in missing:
         if not PATH.fullmatch(path) or not any(path.startswith((f"{c}.", f"{c}[]")) for c in frame.columns):
-            problem = f"has no column {path!r}; it has {_listed(_paths(table))}"
-            raise PalError(f"{table.source} {problem}", column=path)
+            said = f"{table.source} has no column {path!r}; it has {_listed(_paths(table))}"
+            raise PalError(said, column=path)
     apart = {path for role, path in given.items() if role not in ("responses", "ranking")}
     prefixes = dict.fromkeys(  # `a[]` and `a[].b[]` of `a[].b[].c`
         path[: mark.end()] for path in missing if path in apart for mark in re.finditer(r"\[\]", path)
     )
     prefixes = sorted(prefixes, key=lambda prefix: prefix.count("[]"))
-    for depth in sorted({prefix.count("[]") for prefix in prefixes}):
-        paths = [prefix for prefix in prefixes if prefix.count("[]") == depth]
-        cells = {path: _at(frame, path[:-2]) for path in paths}
+    for _, level in groupby(prefixes, key=lambda prefix: prefix.count("[]")):
+        paths = list(level)
         frame = frame.with_columns(
-            cell.map_elements(_entries, pl.List(pl.String), skip_nulls=False).alias(path)
-            for path, cell in cells.items()
+            _at(frame, path[:-2]).map_elements(_entries, pl.List(pl.String), skip_nulls=False).alias(path)
+            for path in paths
         )
         for path in paths[1:]:  # entries of one number belong together
             odd = frame.filter(pl.col(path).list.len() != pl.col(paths[0]).list.len())
@@ -286,8 +280,8 @@ def _reach(table: Table, given: Mapping[str, str]) -> Table:
     frame = frame.with_columns([_at(frame, path).alias(path) for path in missing])
     frame = frame.drop(set(prefixes) - set(missing))
     if all(frame[path].null_count() == len(frame) for path in missing):
-        problem = f"holds nothing at {missing[0]} in any row; check the path"
-        raise PalError(f"{table.source} {problem}", column=missing[0])
+        said = f"{table.source} holds nothing at {missing[0]} in any row; check the path"
+        raise PalError(said, column=missing[0])
     if prefixes:
         table.said.append(f"a row for each entry of {', '.join(prefixes)}")
         if lost := len(table.frame) - frame.select(FILE, ROW).n_unique():
@@ -327,7 +321,7 @@ def _paths(table: Table) -> list[str]:
     """Columns, and in their place what the objects in a column hold, as paths that lead there."""
     found = []
     for name in table.columns:
-        value = _example(table, name)
+        value = parsed_json(_example(table, name))
         inside, mark = (value[0], "[]") if isinstance(value, list) and value else (value, "")
         found += [f"{name}{mark}.{key}" for key in inside] if isinstance(inside, dict) else [name]
     return found

@@ -1,15 +1,14 @@
 """Logs of any common form to one table of texts, whose rows know their places.
 
 Files (see `pal.logs.tables`), folders and globs of these, a `datasets` folder saved to disk,
-`hf://datasets/ORG/NAME@revision`, standard input, rows in memory, and public data sets with people in them by
-name (PRESETS), or `NAME:PATH` for a copy of one's own. A list or an object in a cell is kept
-as its JSON; bytes stay bytes.
+`hf://datasets/ORG/NAME@revision`, standard input, rows in memory, and public data sets (PRESETS). A list or
+an object in a cell is kept as its JSON; bytes stay bytes.
 """
 
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from pal.errors import PalError, shorten
+from pal.files import download, expanded, list_files
 from pal.logs.tables import COMPRESSED, MOST_FAULTY, Row, open_table, row_place
 
 HUB = "hf://datasets/"
@@ -52,7 +52,7 @@ class Files:
     paths: dict[str, Path]  # by the names that messages use; what a file is, its bytes tell
     source: str  # what was asked for, in the user's words
     folder: Path  # what paths in cells are relative to
-    said: list[str] = field(default_factory=list)  # what was understood, one sentence each
+    said: Sequence[str] = ()  # what was understood, one sentence each
 
 
 def read(source: Any) -> Table:
@@ -96,19 +96,19 @@ def find_files(source: Path | str, folder: Path | None = None, without: Iterable
     source = str(source)
     if source.startswith(HUB):
         return _from_hub(source)
-    path = (folder or Path()) / Path(source).expanduser()
+    path = (folder or Path()) / expanded(source)
     if path.is_file():
         return Files({path.name: path}, source, path.parent)
+    root = path if path.is_dir() else path.parent
     if path.is_dir():
-        saved = sorted(path.rglob("data-*-of-*.arrow"))
-        paths = saved if list(path.rglob("state.json")) and saved else sorted(path.rglob("*"))
-        root = path
+        saved = list(path.rglob("state.json")) and list(path.rglob("data-*-of-*.arrow"))
+        paths = saved or path.rglob("*")
     else:
-        paths, root = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))), path.parent
+        paths = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
         while any(mark in str(root) for mark in "*?["):
             root = root.parent
     others = {each.resolve() for each in without}
-    named = {each.relative_to(root): each for each in paths if _suffix(each.name) and each.is_file()}
+    named = {each.relative_to(root): each for each in sorted(paths) if _suffix(each.name) and each.is_file()}
     found = {
         name.as_posix(): each
         for name, each in named.items()
@@ -129,8 +129,6 @@ def _suffix(name: str) -> str:
 
 
 def _from_hub(source: str) -> Files:
-    from pal.files import download, list_files
-
     repo, revision, below = hub_parts(source)
     advice = "download it by other means and name the folder"
     commit, files = list_files(repo, revision, advice=advice)
@@ -213,10 +211,8 @@ def as_text(cell: Any) -> str | None:
         return cell
     if cell != cell:  # NaN, pandas' empty cell
         return None
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
     if isinstance(cell, bool | int | float):
-        return str(cell).lower()
+        return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).lower()
 
     def encoded(value: Any) -> str:
         return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -5,7 +5,6 @@ of strength g of G (slightly: half) 0.5 + 0.5 g / G.
 """
 
 import hashlib
-import json
 import re
 import unicodedata
 from base64 import b64decode
@@ -13,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,6 +35,7 @@ RANKED = [list(marks) for marks in ("abcdefghijklmnop", "123456789", "0123456789
 FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
+Values = Mapping[str, str]  # what values of the winner or the thumb mean
 Ranks = Callable[[dict[str, Any], list[Any]], list[float] | None]  # of a row's responses, the lowest best
 # What people write for a winner.
 TIES = {
@@ -51,7 +51,7 @@ WINNERS = {
 A_LITTLE = "slightly|somewhat|a little|a bit|marginally|weakly"
 MUCH = "is|are|was|much|clearly|significantly|strongly|definitely|better|preferred|prefer|wins|than|over"
 WEAK, STRENGTH = re.compile(rf"\b({A_LITTLE})\b"), re.compile(rf"\b({MUCH}|{A_LITTLE})\b")
-UP = {*("1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen")}
+UP = {"1", "true", "up", "yes", "like", "liked", "good", "positive", "👍", "thumbs up", "+1", "chosen"}
 DOWN = {
     "0", "-1", "false", "down", "no", "dislike", "disliked", "bad", "negative", "👎", "thumbs down",
     "rejected",
@@ -100,11 +100,16 @@ class Log:
             ("prompts", f"{prompts:,}" if prompts else "none"),
             ("comparisons", f"{len(self.pairs):,}"),
         ]
-        left_out = self.rejected.group_by("reason").len().sort("len", descending=True)
-        rows += [("left out", f"{count:,} rows: {reason}") for reason, count in left_out.iter_rows()]
+        rows += [("left out", f"{n:,} rows: {reason}") for reason, n in count_reasons(self.rejected).items()]
         rows += [("note", sentence) for sentence in self.said]
         width = max(len(name) for name, _ in rows)
         return "\n".join([self.table.source, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def count_reasons(rejected: pl.DataFrame) -> dict[str, int]:
+    """How many rows were left out for which reason, the commonest first."""
+    counts = rejected.group_by("reason", maintain_order=True).len()
+    return dict(counts.sort("len", descending=True, maintain_order=True).iter_rows())
 
 
 def cell_error(rows: pl.DataFrame, role: str, column: str, rule: str) -> PalError:
@@ -119,7 +124,7 @@ def read_log(
     source: Any,
     columns: Mapping[str, str] | None = None,
     *,
-    values: Mapping[str, str] | None = None,
+    values: Values | None = None,
     ties: str = "drop",
     user_ids: str = "as_given",
     attributes: Sequence[str] = (),
@@ -157,23 +162,21 @@ def read_log(
     said = [*table.said]
     n_rows = len(table.frame) + len(table.rejected)
     if missing := [name for name in attributes if name not in table.columns]:
-        raise PalError(
-            f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute; it has "
-            f"{', '.join(map(repr, table.columns))}", column=missing[0],
-        )  # fmt: skip
+        has = ", ".join(map(repr, table.columns))
+        rule = f"{table.source} has no column {missing[0]!r}, which is asked for as an attribute"
+        raise PalError(f"{rule}; it has {has}", column=missing[0])
     attributes = [*attributes, *(name for name in known if name in table.columns)]
     beside = table.frame.select(FILE, ROW, *attributes).unique([FILE, ROW]) if attributes else None
     frame = _with_texts(table, found)
     table = replace(table, frame=table.frame.clear())  # which may be larger than all that is left
-    frame = MAKE[found.shape](Rows(frame, found, values or {}, seed, said))
-    texts = {"timestamp": NO_TEXT, "split": NO_TEXT}
-    frame = _with_missing(frame, label=pl.lit(1.0), first=pl.lit(None, pl.Boolean), **texts)
+    frame = MAKE[found.shape](frame, found, values=values or {}, seed=seed, said=said)
+    first = pl.lit(None, pl.Boolean)
+    frame = _with_missing(frame, label=pl.lit(1.0), first=first, timestamp=NO_TEXT, split=NO_TEXT)
     pairs, rejected = _keep(frame, ties)
     lost = pl.DataFrame(table.rejected, schema=rejected.schema, orient="row")
     rejected = pl.concat([lost, rejected])
     if pairs.is_empty():
-        counts = rejected["reason"].value_counts(sort=True).iter_rows()
-        why = ", ".join(f"{n:,} {reason}" for reason, n in counts) or said[-1]
+        why = ", ".join(f"{n:,} {reason}" for reason, n in count_reasons(rejected).items()) or said[-1]
         raise PalError(f"{table.source} must hold a comparison that tells something, got none ({why})")
     pairs = _with_times(_with_people(pairs, user_ids, said), found, said)
     if not found.roles.get("user_id"):
@@ -198,9 +201,8 @@ def _keep(frame: pl.DataFrame, ties: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         .when((pl.col("label") == 0.5) & (ties == "drop")).then(pl.lit(TIES_LEFT_OUT))
         .when(pl.col("chosen") == pl.col("rejected")).then(pl.lit(SAME))
     )  # fmt: skip
-    frame = frame.with_columns(reason.alias("problem"))
-    lost = frame.filter(pl.col("problem").is_not_null())
-    rejected = rejected_rows(lost, pl.col("problem")).unique(maintain_order=True)
+    frame = frame.with_columns(problem=reason)
+    rejected = rejected_rows(frame.drop_nulls("problem"), pl.col("problem")).unique(maintain_order=True)
     kept = frame.filter(pl.col("problem").is_null()).select(PAIR_COLUMNS)
     return kept.with_columns(prompt=NO_TEXT) if no_prompts else kept, rejected
 
@@ -221,17 +223,15 @@ def _with_people(pairs: pl.DataFrame, user_ids: str, said: list[str]) -> pl.Data
     if (long := pairs["user_id"].str.len_chars() > LONGEST_USER_ID).any():
         rule = f"must have at most {LONGEST_USER_ID} characters, got {{got}}; is this the right column?"
         raise cell_error(pairs.filter(long), "user_id", "user_id", rule)
-    distinct = pairs["user_id"].unique().sort().to_list()
-    same = {user: normalised_id(user) for user in distinct}
-    if user_ids != "normalised":
-        numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in distinct)
-        if numbers and any(user.endswith(".0") for user in distinct):
-            said.append("user ids such as 7.0 are taken as 7")
-        else:
-            same = dict(zip(distinct, distinct, strict=True))
-    if any(user != other for user, other in same.items()):
-        pairs = pairs.with_columns(pl.col("user_id").replace(same))
-    people, alike = sorted(set(same.values())), defaultdict(list)
+    people = pairs["user_id"].unique().sort().to_list()
+    numbers = all(re.fullmatch(r"\d+(\.0)?", user) for user in people)
+    floats = user_ids != "normalised" and numbers and any(user.endswith(".0") for user in people)
+    if floats:
+        said.append("user ids such as 7.0 are taken as 7")
+    if floats or user_ids == "normalised":
+        pairs = pairs.with_columns(pl.col("user_id").replace(people, list(map(normalised_id, people))))
+        people = pairs["user_id"].unique().sort().to_list()
+    alike = defaultdict(list)
     for user in people:
         alike[normalised_id(user)].append(user)
     if several := [users for users in alike.values() if len(users) > 1]:
@@ -285,15 +285,15 @@ def _with_texts(table: Table, columns: Columns) -> pl.DataFrame:
     """
     named = columns.roles | {f"r{n}": column for n, column in enumerate(columns.responses)}
     named |= {f"s{n}": column for n, column in enumerate(columns.scores)}
-    cells = {name: pl.col(column) for name, column in named.items()}
-    frame = table.frame.select(FILE, ROW, problem=NO_TEXT, **cells)
+    frame = table.frame.select(FILE, ROW, problem=NO_TEXT, **{name: pl.col(named[name]) for name in named})
     frame = _with_missing(frame, user_id=pl.lit(EVERYONE), prompt=NO_TEXT)
     sides = [name for name in named if name in ("chosen", "rejected", "response") or re.match(r"r\d", name)]
     if not any(_is_talk(frame[name]) for name in ("prompt", *sides)):
         return frame
-    rows = frame.select("prompt", *sides).iter_rows()
-    split = (split_conversation(prompt, responses) for prompt, *responses in rows)
-    texts = [(asked, *said, problem) for asked, said, problem in split]
+    texts = []
+    for prompt, *responses in frame.select("prompt", *sides).iter_rows():
+        asked, said, problem = split_conversation(prompt, responses)
+        texts.append((asked, *said, problem))
     schema = dict.fromkeys(("prompt", *sides, "problem"), pl.String)
     return frame.with_columns(pl.DataFrame(texts, schema=schema, orient="row").get_columns())
 
@@ -315,18 +315,7 @@ def _sides(turned: pl.Series, first: str, second: str) -> dict[str, pl.Expr]:
     return {name: pl.when(turned).then(pl.col(then)).otherwise(pl.col(other)) for name, then, other in ends}
 
 
-class Rows(NamedTuple):
-    """A log's rows, of which comparisons are to be made."""
-
-    frame: pl.DataFrame  # as `_with_texts` returns it
-    columns: Columns
-    values: Mapping[str, str]  # what values of the winner or the thumb mean
-    seed: int
-    said: list[str]  # to which is added what was understood
-
-
-def _pairs(rows: Rows) -> pl.DataFrame:
-    frame = rows.frame
+def _pairs(frame: pl.DataFrame, columns: Columns, **_: Any) -> pl.DataFrame:
     if "label" not in frame.columns:
         return frame
     label = frame["label"].cast(pl.Float64, strict=False)
@@ -339,8 +328,7 @@ def _pairs(rows: Rows) -> pl.DataFrame:
     return frame.with_columns(**_sides(label < 0.5, "chosen", "rejected"), label=surest)
 
 
-def _duels(rows: Rows) -> pl.DataFrame:
-    frame, columns, values, _, said = rows
+def _duels(frame: pl.DataFrame, columns: Columns, values: Values, said: list[str], **_: Any) -> pl.DataFrame:
     winner = frame["winner"].str.strip_chars()
     distinct = sorted(winner.drop_nulls().unique().to_list())
     meaning = winners(distinct, columns.marks, values, said)
@@ -376,7 +364,7 @@ def _duels(rows: Rows) -> pl.DataFrame:
 
 
 def winners(
-    distinct: list[str], marks: tuple[str, ...], values: Mapping[str, str], said: list[str]
+    distinct: list[str], marks: tuple[str, ...], values: Values, said: list[str]
 ) -> dict[str, tuple[int, float]]:
     """What each value of a winner means: the side, and the label; (0, 0.5) is a tie.
 
@@ -436,10 +424,7 @@ def parse_ranking(text: str | None, marks: list[str]) -> list[float] | None:
         tied = [re.split("[=~]+", level) for level in levels]
         by_mark = {_last_word(mark): float(n) for n, level in enumerate(tied) for mark in level}
         return [by_mark[mark] for mark in marks] if sorted(by_mark) == sorted(marks) else None
-    try:
-        cells = json.loads(text)
-    except (ValueError, RecursionError):
-        cells = re.split(r"[,;\s]+", text.strip())
+    cells = parsed_json(text) or re.split(r"[,;\s]+", text.strip())
     if not isinstance(cells, list) or len(cells) != len(marks):
         return None
     numbers = [as_number(cell) for cell in cells]
@@ -457,9 +442,10 @@ def as_number(cell: Any) -> float | None:
         return None
 
 
-def _choices(rows: Rows) -> pl.DataFrame:
+def _choices(
+    frame: pl.DataFrame, columns: Columns, values: Values, said: list[str], **_: Any
+) -> pl.DataFrame:
     """The one that was taken over every other."""
-    frame, columns, values, _, said = rows
     marks = [plain_words(mark) for mark in columns.marks]
 
     def ranks(row: dict[str, Any], responses: list[Any]) -> list[float] | None:
@@ -483,9 +469,8 @@ def _choices(rows: Rows) -> pl.DataFrame:
     return _ranked(frame, columns, ranks, "whose winner is none of the responses")
 
 
-def _rankings(rows: Rows) -> pl.DataFrame:
+def _rankings(frame: pl.DataFrame, columns: Columns, said: list[str], **_: Any) -> pl.DataFrame:
     """Of each two that are not tied the higher one over the lower."""
-    frame, columns, _, _, said = rows
     marks = [plain_words(mark) for mark in columns.marks]
     turn = -1.0 if "rating" in columns.roles else 1.0
     in_order = columns.roles.get("responses") == columns.roles.get("ranking") is not None
@@ -513,8 +498,7 @@ def _ranked(frame: pl.DataFrame, columns: Columns, ranks: Ranks, problem: str) -
     n_columns = len(columns.responses)
     rows: list[tuple[Any, ...]] = []
     for at, row in enumerate(frame.iter_rows(named=True)):
-        responses = [row[f"r{n}"] for n in range(n_columns)]
-        prompt, wrong = row["prompt"], row["problem"]
+        responses, prompt, wrong = [row[f"r{n}"] for n in range(n_columns)], row["prompt"], row["problem"]
         if not n_columns:
             listed = parsed_json(row["responses"])
             cells = [_content(cell) for cell in listed] if isinstance(listed, list) else []
@@ -546,9 +530,8 @@ def _content(response: Any) -> Any:
     return next((response[name] for name in names if response.get(name)), None)
 
 
-def _ratings(rows: Rows) -> pl.DataFrame:
+def _ratings(frame: pl.DataFrame, columns: Columns, seed: int, said: list[str], **_: Any) -> pl.DataFrame:
     """Two ratings of one person and prompt, the higher over the lower."""
-    frame, columns, _, seed, said = rows
     role = "rating" if "rating" in columns.roles else "rank"
     # 4,5 is a number to half of the world.
     rating = frame[role].str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2").cast(pl.Float64, strict=False)
@@ -567,9 +550,10 @@ def _ratings(rows: Rows) -> pl.DataFrame:
     return _matched(frame.with_columns(value=value), least, seed, "without a rating", none)
 
 
-def _thumbs(rows: Rows) -> pl.DataFrame:
+def _thumbs(
+    frame: pl.DataFrame, columns: Columns, values: Values, seed: int, said: list[str]
+) -> pl.DataFrame:
     """A thumb up over a thumb down, of one person and prompt."""
-    frame, columns, values, seed, said = rows
     distinct, name = frame["thumb"].drop_nulls().unique().sort().to_list(), columns.roles["thumb"]
     words = {value: values.get(value, value).strip().lower().replace("_", " ") for value in distinct}
     meaning = {value: float(word in UP) for value, word in words.items() if word in UP | DOWN}
@@ -585,8 +569,7 @@ def _thumbs(rows: Rows) -> pl.DataFrame:
         f"the thumbs in {name} make no pair: no person gave one response to a prompt a thumb up and another "
         "a thumb down; ask for both, or collect comparisons"
     )
-    frame = frame.with_columns(value=thumb)
-    return _matched(frame, pl.lit(1.0), seed, "without a thumb up or down", none)
+    return _matched(frame.with_columns(value=thumb), pl.lit(1.0), seed, "without a thumb up or down", none)
 
 
 def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str, none: str) -> pl.DataFrame:
@@ -620,11 +603,11 @@ def _matched(frame: pl.DataFrame, least: pl.Expr, seed: int, without: str, none:
     names = ("user_id", "prompt", "timestamp", "split", "problem", FILE, ROW)
     columns = [name for name in names if name in frame.columns]
     made = rated.select(*columns, chosen="response")[pairs["at"]]
-    lost = frame.filter(pl.col("problem").is_not_null()).select(*columns, chosen="response")
+    lost = frame.drop_nulls("problem").select(*columns, chosen="response")
     return pl.concat([made.with_columns(rejected=rated["response"][pairs["low"]]), lost], how="diagonal")
 
 
-MAKE = {
+MAKE = {  # comparisons of rows as `_with_texts` returns them; to `said` is added what was understood
     "pair": _pairs, "duel": _duels, "choice": _choices, "ranking": _rankings, "rating": _ratings,
     "thumb": _thumbs,
 }  # fmt: skip

@@ -14,7 +14,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ HEAD = 1 << 18  # bytes from which the dialect is told
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
 MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
+DAMAGED = "is damaged or not Parquet ({reason}); export it again"
 Cells = dict[str, Any]
 
 
@@ -112,7 +114,7 @@ def read_rows(path: str) -> TableFile:
         rows = list(table.rows)
     if not rows:
         raise table.no_rows()
-    return TableFile(table.name, rows, table.columns, None, table.schema, table.said)
+    return replace(table, rows=rows, arrow=None)
 
 
 @contextmanager
@@ -176,25 +178,25 @@ def _numbered(name: str, rows: Iterable[Cells]) -> Iterator[Row]:
 def _unpacked(path: Path, name: str, kind: str, scratch: Path) -> Path:
     """The content of a compressed file, as a file."""
     out = scratch / "unpacked"
-    try:
-        with pa.CompressedInputStream(pa.OSFile(str(path)), kind) as file, out.open("wb") as target:
-            shutil.copyfileobj(file, target, 1 << 20)
-    except (OSError, EOFError) as error:
-        problem = f"ends early or is damaged ({kind}: {reason(error)}); copy or export it again"
-        raise file_error(name, problem) from None
+    problem = f"ends early or is damaged ({kind}: {{reason}}); copy or export it again"
+    with (
+        readable(name, problem, EOFError),
+        pa.CompressedInputStream(pa.OSFile(str(path)), kind) as file,
+        out.open("wb") as target,
+    ):
+        shutil.copyfileobj(file, target, 1 << 20)
     return out
 
 
 @contextmanager
-def readable_parquet(name: str) -> Iterator[None]:
-    """Turn the errors of reading a damaged Parquet or Arrow file into a PalError."""
+def readable(name: str, problem: str = DAMAGED, *errors: type[Exception]) -> Iterator[None]:
+    """Turn a library's errors of reading a file into a PalError; {reason} in the problem is theirs."""
     try:
         yield
     except PalError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        problem = f"is damaged or not Parquet ({reason(error)}); export it again"
-        raise file_error(name, problem) from None
+    except (pa.ArrowException, OSError, ValueError, *errors) as error:
+        raise file_error(name, problem.replace("{reason}", reason(error))) from None
 
 
 def _parquet(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
@@ -202,7 +204,7 @@ def _parquet(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
 
     Texts come as dictionaries, since one that a file holds once may stand in millions of rows.
     """
-    with readable_parquet(name):
+    with readable(name):
         about = pq.read_metadata(path)
         size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
         for what, got, most in (("rows", about.num_rows, MOST_ROWS), ("bytes unpacked", size, MOST_BYTES)):
@@ -217,7 +219,7 @@ def _parquet(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
 
 
 def _arrow(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
-    with readable_parquet(name), pa.memory_map(str(path)) as file:
+    with readable(name), pa.memory_map(str(path)) as file:
         try:
             table = pa.ipc.open_stream(file).read_all()
         except pa.ArrowInvalid:
@@ -228,7 +230,7 @@ def _arrow(path: Path, name: str) -> tuple[pa.Table, pa.Schema]:
 
 def _of_arrow(name: str, table: pa.Table, schema: pa.Schema) -> TableFile:
     def rows() -> Iterator[Row]:
-        with readable_parquet(name):
+        with readable(name):
             batches = table.to_batches(max_chunksize=1024)
             yield from _numbered(name, (row for batch in batches for row in batch.to_pylist()))
 
@@ -239,14 +241,12 @@ def _excel(path: Path, name: str) -> Any:
     """The first sheet of a workbook as a frame of texts."""
     import polars as pl
 
-    try:
-        return pl.read_excel(path, engine="calamine", infer_schema_length=0)
-    except ModuleNotFoundError:
+    if find_spec("fastexcel") is None:
         problem = "is a workbook, which needs the package fastexcel; run `pip install fastexcel`, or save "
-        raise file_error(name, f"{problem}the sheet as CSV") from None
-    except (pl.exceptions.PolarsError, ValueError, RuntimeError) as error:
-        problem = f"cannot be read as a workbook ({reason(error)}); save the sheet as CSV"
-        raise file_error(name, problem) from None
+        raise file_error(name, f"{problem}the sheet as CSV")
+    problem = "cannot be read as a workbook ({reason}); save the sheet as CSV"
+    with readable(name, problem, pl.exceptions.PolarsError, RuntimeError):
+        return pl.read_excel(path, engine="calamine", infer_schema_length=0)
 
 
 def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
@@ -263,8 +263,9 @@ def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
     if separator != ",":
         said.append(f"{name} separates its columns by {SEPARATORS[separator]}")
     header = next((row for row in csv.reader(io.StringIO(head, newline=""), delimiter=separator) if row), [])
-    rows = _csv_rows(path, name, encoding, separator, header, on_fault)
-    return TableFile(name, rows, header, said=said)
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
+    return TableFile(name, _csv_rows(reader, name, header, on_fault), header, said=said)
 
 
 def _encoding(path: Path, name: str) -> str:
@@ -284,10 +285,9 @@ def _encoding(path: Path, name: str) -> str:
             except UnicodeDecodeError as error:
                 if plain and line[: error.start].isascii():
                     return "cp1252"
-                raise PalError(
-                    f"line {number:,} of {name} must be UTF-8, as those before it, got the byte "
-                    f"0x{line[error.start]:02x}; save the file as UTF-8", file=name,
-                ) from None  # fmt: skip
+                got = f"got the byte 0x{line[error.start]:02x}; save the file as UTF-8"
+                message = f"line {number:,} of {name} must be UTF-8, as those before it, {got}"
+                raise PalError(message, file=name) from None
             plain = plain and line.isascii()
     return "utf-8"
 
@@ -311,23 +311,19 @@ def _separator(head: str) -> str:
     """The separator by which the first rows have most columns, nearly all of them as many as the header."""
     best, most = ",", 1
     for separator in SEPARATORS:
-        rows: list[list[str]] = []
+        widths: list[int] = []
         with suppress(csv.Error):
             reader = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
-            rows = [row for row in islice(reader, 200) if row]
-        width = len(rows[0]) if rows else 0
-        rows = rows[:-1] or rows  # the last may be cut off
-        if width > most and sum(len(row) == width for row in rows) >= (1 - MOST_FAULTY) * len(rows):
+            widths = [len(row) for row in islice(reader, 200) if row]
+        width, *_ = widths or [0]
+        widths = widths[:-1] or widths  # the last row may be cut off
+        if width > most and widths.count(width) >= (1 - MOST_FAULTY) * len(widths):
             best, most = separator, width
     return best
 
 
-def _csv_rows(
-    path: Path, name: str, encoding: str, separator: str, header: list[str], on_fault: OnFault
-) -> Iterator[Row]:
+def _csv_rows(reader: Any, name: str, header: list[str], on_fault: OnFault) -> Iterator[Row]:
     """The rows below the header; blank lines are none."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
     number, line = 0, 1  # the header is row 0
     while True:
         values = []
@@ -352,11 +348,8 @@ def _csv_rows(
 
 
 def _json_lines(path: Path, name: str, encoding: str, on_fault: OnFault) -> Iterator[Row]:
-    number = 0
-    for line, text in enumerate(_lines(path, name, encoding), 1):
-        if not text.strip():
-            continue
-        number += 1
+    lines = ((line, text) for line, text in enumerate(_lines(path, name, encoding), 1) if text.strip())
+    for number, (line, text) in enumerate(lines, 1):
         row = Row(name, number, line, {})
         try:
             cells = json.loads(text)
@@ -377,8 +370,7 @@ def _whole_json(path: Path, name: str, encoding: str, head: str) -> Iterator[Row
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(first), dict) and (rest.strip() or Path(name).suffix.lower() != ".json"):
             return None
-    with _readable_text(name):
-        text = path.read_bytes().decode(encoding)
+    text = "".join(_lines(path, name, encoding))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

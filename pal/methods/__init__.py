@@ -22,7 +22,7 @@ METHODS = {
     "mrm": "pal.methods.prototypes:MRM",
     "drm": "pal.methods.prototypes:DRM",
     "micro": "pal.methods.prototypes:MICRO",
-    "vpl": "pal.methods.basis:VPL",
+    "vpl": "pal.methods.prototypes:VPL",
     "gpm": "pal.methods.prototypes:GPM",
     "maxmin": "pal.methods.prototypes:MAXMIN",
     "p_rlhf_individual": "pal.methods.prototypes:P_RLHF_INDIVIDUAL",

@@ -206,7 +206,7 @@ def chance_without_taste(
         return torch.logit(chance.clamp(LEAST, 1 - LEAST))[:, None] * cares
 
     def likelihood(of: Comparisons) -> Float[Tensor, "users cares"]:
-        label, weight = (1.0 if x is None else x.double().cpu()[:, None] for x in (of.label, of.weight))
+        label, weight = (x.double().cpu()[:, None] for x in (of.labels, of.weights))
         margin = margins(of)
         each = weight * (label * logsigmoid(margin) + (1 - label) * logsigmoid(-margin))
         return torch.zeros(task.n_users, len(cares)).double().index_add(0, of.user.cpu(), each)
@@ -221,8 +221,7 @@ def chance_without_taste(
 
 
 def _log_loss(chance: Float[Tensor, " n"], pairs: Comparisons) -> Float[Tensor, " n"]:
-    label = 1.0 if pairs.label is None else pairs.label
-    chance = chance.clamp_min(LEAST)
+    label, chance = pairs.labels, chance.clamp_min(LEAST)
     return -(label * chance.log() + (1 - label) * (1 - chance).clamp_min(LEAST).log())
 
 
@@ -271,7 +270,7 @@ def folds(task: Task) -> Iterator[Fold]:
     def validation(mask: Callable[[Comparisons], Bool[np.ndarray, " n"]]) -> Comparisons | None:
         return None if task.val is None else rows(mask(task.val), task.val)
 
-    decided = np.ones(len(user), bool) if pairs.label is None else (pairs.label != TIE).numpy(force=True)
+    decided = (pairs.labels != TIE).numpy(force=True)
     for number in range(PEOPLE_FOLDS):
         tested, new = people[number::PEOPLE_FOLDS], people[number :: 2 * PEOPLE_FOLDS]
         stranger, known = np.isin(user, new), np.isin(user, np.setdiff1d(tested, new))

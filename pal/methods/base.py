@@ -40,18 +40,9 @@ class Task:
         self, head: HeadConfig, config: FitConfig, states: Float[Tensor, "users s"] | None = None
     ) -> "Learned":
         """Fit a head as a config says, by `pal.fitting.trainer.fit`; `states` that are given stay."""
-        fitted = fit(
-            self.embeddings,
-            self.train,
-            n_users=self.n_users,
-            head=head,
-            config=config,
-            val=self.val,
-            states=states,
-            device=self.device,
-            seed=self.seed,
-            progress=self.progress,
-        )
+        options = {"device": self.device, "seed": self.seed, "progress": self.progress}
+        seen = {"n_users": self.n_users, "val": self.val, "states": states}
+        fitted = fit(self.embeddings, self.train, head=head, config=config, **seen, **options)
         # Where the task's embeddings are, since what was learned is judged on them.
         at = self.embeddings.responses.device
         return Learned(replace(fitted, head=fitted.head.to(at), states=fitted.states.to(at)), config)

@@ -37,7 +37,7 @@ from pal.evaluation.accuracy import UNSEEN, Judged
 from pal.evaluation.holding_out import linked_pairs
 from pal.evaluation.prototypes import one_state_for_all
 from pal.fitting.objectives import Mixture, user_balanced
-from pal.fitting.trainer import Fitted, check_finite, check_task, descend, fit, training_threads
+from pal.fitting.trainer import Fitted, check_finite, descend, fit, training_threads
 from pal.models.base import PreferenceModel, make_model, margins, mean_loss
 from pal.users.points import Points
 
@@ -314,7 +314,8 @@ def prune_prototypes(
     `mixture`, with `grid_points` 0.
     """
     start = head.model_copy(update={"K": min(most + SPARE, n_users), "dropout": 0.0})
-    check_task(train, n_users, start, None)
+    if not len(train):
+        raise PalError("train must hold at least one comparison, got none")
     embeddings, train = embeddings.to(device), train.to(device)
     train = train[torch.argsort(train.user, stable=True)]
     if config.weighting == "users":

@@ -74,10 +74,8 @@ def places(
 ) -> dict[Place, Held]:
     """What methods are judged on, in the order of tables; places without comparisons are left out.
 
-    Args:
-        known: For `seen` the answers that were fitted to, for `unseen` those that locate.
-        tests: Held-out comparisons by users and by items, `known` or `new`; without ties.
-        n_users: Users of either half.
+    `known` are, for `seen` users, the answers that were fitted to, and for `unseen` those that locate them;
+    `tests` are held out, by users and by items, `known` or `new`, without ties.
     """
     found = {
         Place("seen", items, None): Held(known["seen"], tests["seen", items], n_users["seen"])
@@ -123,8 +121,7 @@ def compare(
 ) -> Row:
     """Fit each method to the task, and judge it on what is held out, from `places`; `desc` names a bar.
 
-    Returns:
-        `answer` and `verdict` of `decide`, the `rows` of `table`, and `notes`, why a method was left out.
+    Returned are `answer` and `verdict` of `decide`, `rows` of `table`, and `notes`, why one was left out.
     """
     results, seconds, notes = {}, {}, []
     with tqdm(methods.items(), desc=desc, unit="method", delay=1, disable=None) as bar:

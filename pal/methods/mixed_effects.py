@@ -56,14 +56,18 @@ def learn_shared(task: Task, **head_options: object) -> Learned:
     """The shared part of the mixed-effects model alone: everyone at the mean, nothing learned of anyone."""
     head, config = preset("ours", "linear", head=head_options)
     model, ties = fit_shared_part(head, task.embeddings, task.train)
-    centre = torch.zeros(model.state_dim)
-    centre[-1] = 1.0
-    states = centre.expand(task.n_users, -1).clone()
+    population = one_state(model, ties)
+    states = population.centre.repeat(task.n_users, 1)
     loss = mean_loss(margins(model, states, task.embeddings, task.train), task.train).item()
-    nothing = torch.zeros(len(centre), len(centre))
-    population = Gaussian(centre, nothing, torch.zeros(1), torch.tensor([ties]))
     history = [{"epoch": 1.0, "loss": loss}]
     return Learned(Fitted(model, states, loss, history, population), config)
+
+
+def one_state(model: LinearModel, ties: float = 0.0) -> Gaussian:
+    """The population in which everyone has the shared reward."""
+    nothing = torch.zeros(model.state_dim, model.state_dim)
+    centre = torch.eye(model.state_dim)[-1]
+    return Gaussian(centre, nothing, torch.zeros(1), torch.tensor([ties]))
 
 
 def learn_each_alone(task: Task) -> Learned:
@@ -142,9 +146,9 @@ def learn_popularity(task: Task) -> Learned:
     model.key_directions.copy_(wide.key_directions)
     model.item_keys.copy_(wide.item_keys[kept])
     model.item_effects.copy_(ridge.effects.float())
-    centre = torch.tensor([0.0] * (model.state_dim - 1) + [1.0])
-    population = Gaussian(centre, torch.zeros(len(centre), len(centre)), torch.zeros(1))
-    fitted = Fitted(model.eval(), centre.repeat(task.n_users, 1), float("nan"), [], population)
+    population = one_state(model)
+    states = population.centre.repeat(task.n_users, 1)
+    fitted = Fitted(model.eval(), states, float("nan"), [], population)
     return Learned(fitted, FitConfig(objective="marginal", population="gaussian"))
 
 

@@ -108,9 +108,7 @@ class PreferenceModel(nn.Module, ABC):
         if not bool(torch.isfinite(states).all()):
             raise PalError(f"{name} must be finite, got NaN or infinity; fit again")
 
-    def ideal_lengths(
-        self, features: Float[Tensor, "n f"], states: Float[Tensor, "n s"]
-    ) -> Float[Tensor, " n"]:
+    def ideal_norm(self, features: Float[Tensor, "n f"], states: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
         """Length of each aligned user's ideal point, for the question's prompt, before normalisation."""
         raise PalError(f"bound_loss must be 0 for model {self.config.model}, which has no ideal points")
 

@@ -112,9 +112,7 @@ class IdealPointModel(MappedModel, PrototypeModel):
         return -(distance.square() if self.config.distance == "squared" else distance)
 
     @override
-    def ideal_lengths(
-        self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]
-    ) -> Float[Tensor, " n"]:
+    def ideal_norm(self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
         ideal = self.ideal_points(states)
         return _distance(ideal, torch.zeros_like(ideal))
 
@@ -293,9 +291,7 @@ class PromptedIdealPointModel(PrototypeModel):
         return (f * ideal).sum(1)
 
     @override
-    def ideal_lengths(
-        self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]
-    ) -> Float[Tensor, " n"]:
+    def ideal_norm(self, features: Float[Tensor, "n f"], states: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
         if self.linear:
             raise PalError(
                 "bound_loss must be 0 where model B is linear in the weights: no lengths of ideal points are "

@@ -49,10 +49,10 @@ def isolated(text: str) -> str:
     """A text that is written from right to left, or turns the direction, so that what follows it stays."""
     if text.isascii():
         return text
-    kinds = {unicodedata.bidirectional(character) for character in text}
-    if not kinds & {"R", "AL", *TURNS}:
+    kinds = {character: unicodedata.bidirectional(character) for character in text}
+    if not {"R", "AL", *TURNS} & {*kinds.values()}:
         return text
-    kept = "".join(character for character in text if unicodedata.bidirectional(character) not in TURNS)
+    kept = "".join(character for character in text if kinds[character] not in TURNS)
     return f"\u2068{kept}\u2069"  # first strong isolate, pop directional isolate
 
 
@@ -165,6 +165,5 @@ class Axis:
 
 def dots(rows: Sequence[Row]) -> Row:
     """What the macro `dots` draws: places with `marks`: a name, a series, an accuracy, its low and high."""
-    marks = [mark for row in rows for mark in row["marks"]]
-    values = [mark[end] for mark in marks for end in ("accuracy", "low", "high") if mark[end] is not None]
-    return {"rows": rows, "axis": Axis(values)}
+    ends = [mark[end] for row in rows for mark in row["marks"] for end in ("accuracy", "low", "high")]
+    return {"rows": rows, "axis": Axis([end for end in ends if end is not None])}

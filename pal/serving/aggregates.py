@@ -82,24 +82,17 @@ class Aggregate:
             count = torch.bincount(number, minlength=len(numbers))[:, None]
             total = rewards.new_zeros(len(numbers), rewards.shape[1]).index_add(0, number, rewards)
             rewards = rewards - (total / count)[number]
-        return combined(self.kind, self.share, rewards, mass)
-
-
-def combined(
-    kind: Kind, share: float, rewards: Float[Tensor, "n groups"], mass: Float[Tensor, " groups"]
-) -> Float[Tensor, " n"]:
-    """One reward per response from those for each state; see `Aggregate`."""
-    if kind == "mean":
-        return rewards @ mass
-    if kind == "worst":
-        return rewards.amin(1)
-    share = 0.5 if kind == "median" else share
-    order = rewards.argsort(1)
-    below = mass.double()[order].cumsum(1)
-    reached = below >= share - 1e-6  # masses are float32 and may sum to a little less than 1
-    reached &= mass[order] > 0
-    reached[:, -1] = True
-    return rewards.gather(1, order.gather(1, reached.int().argmax(1, keepdim=True)))[:, 0]
+        if self.kind == "mean":
+            return rewards @ mass
+        if self.kind == "worst":
+            return rewards.amin(1)
+        share = 0.5 if self.kind == "median" else self.share
+        order = rewards.argsort(1)
+        below = mass.double()[order].cumsum(1)
+        reached = below >= share - 1e-6  # masses are float32 and may sum to a little less than 1
+        reached &= mass[order] > 0
+        reached[:, -1] = True
+        return rewards.gather(1, order.gather(1, reached.int().argmax(1, keepdim=True)))[:, 0]
 
 
 def _least_share(

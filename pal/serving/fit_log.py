@@ -17,10 +17,9 @@ Shapes used in this module:
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,20 @@ import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from tqdm import tqdm
 
 from pal import encoders
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import preset, registered
 from pal.conversations import joint_text, template_of
 from pal.encoders import complaint
-from pal.encoders.vector_store import Embedder, EmbeddingStore, item_id, packed
+from pal.encoders.vector_store import Embedder, EmbeddingStore
 from pal.errors import PalError
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.holding_out import Shares, hold_out, on_known_items
 from pal.files import new_folder, store, write_bytes, write_json, write_text
 from pal.fitting.attributes import Attributes
-from pal.logs.answers import SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
+from pal.logs.answers import HALVES, SIDES, TIE, Items, attributes_of_people, find_vectors, read_answers
 from pal.logs.shapes import Log, read_log, rejected_rows
 from pal.methods import METHODS
 from pal.methods.auto import FEWEST_PEOPLE
@@ -57,17 +57,14 @@ from pal.serving.saved_model import CARD
 
 PROTOTYPES, MOST_PROTOTYPES = 3, 5  # of the candidates of the method auto; tried where K is auto
 MOST_VALUES = 20  # of an attribute
-FEWEST_COMPARISONS = 2
 KEPT, MEASURED = "model", "measured"  # folders: the model to use, and the one that the numbers are of
 METRICS, REPORT, REJECTED = "metrics.json", "report.html", "rejected-rows.csv"
-TEXT_ENCODER, IMAGE_ENCODER = "all-MiniLM-L6-v2+measures", "classical"
 UNREADABLE = "with an item that cannot be encoded"
 # Users and split of each part, by its number; a comparison in none is in the final fit alone.
 PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt"), ("unseen", "test"))
 SEEN_TEST, ADAPT, UNSEEN_TEST = 2, 3, 4
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
-
-
+progress = partial(tqdm, delay=1, leave=False, disable=None)  # a bar on a terminal, where it takes a while
 Say = Callable[[str], None]  # called with each sentence on what was understood and done
 
 
@@ -79,8 +76,8 @@ class Options:
     values: Mapping[str, str] | None = None  # what values of the winner mean
     method: str = "auto"  # one of `pal.methods.METHODS`; `auto` chooses one
     K: int | str = "auto"  # prototypes, for methods that have some; `auto` chooses by cross-validation
-    encoder: str = TEXT_ENCODER  # of texts
-    image_encoder: str = IMAGE_ENCODER  # of pictures
+    encoder: str = "all-MiniLM-L6-v2+measures"  # of texts
+    image_encoder: str = "classical"  # of pictures
     # What is encoded as a response: it alone (`separate`), in one text with its prompt (`joint`), or by a
     # template of such a text, with {prompt} and {response}.
     item: str = "separate"
@@ -110,11 +107,10 @@ class Options:
 class Encoded:
     """A log as tensors."""
 
-    embeddings: Embeddings  # one row per distinct prompt and response
+    embeddings: Embeddings  # one row per distinct prompt and response, in the order of their ids
     comparisons: Comparisons  # one of each person to each question
     user_ids: list[str]  # in the order of their numbers
     pairs: pl.DataFrame  # the same comparisons as `Answers.pairs` has them
-    prompt_ids: list[str]  # by row of their embeddings
     encoder: dict[str, Any]  # what made the embeddings, as `RewardModel` keeps it
     rejected: pl.DataFrame  # the log's rows that are not learned from: file, row, reason
     contents: dict[str, list[Any]]  # prompts and responses themselves, by row of their embeddings
@@ -159,14 +155,12 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     template = model.input_encoder.template if model else template_of(options.item)
     vectors = find_vectors(Path(options.vectors)) if options.vectors else None
     answers = read_answers(log, vectors=vectors, template=template, ties=options.ties)
-    pairs, rejected, prompt_ids = answers.pairs, answers.rejected, []
+    pairs = answers.pairs
     described: dict[str, Any] = {"prompts": None}
     embedded: dict[str, Tensor] = {"prompts": torch.zeros(0, 0)}
     contents: dict[str, list[Any]] = {"prompts": []}
-    readable = np.ones(len(pairs), bool)
     tables: dict[tuple[str, str], tuple[Tensor, np.ndarray]] = {}
-    for half, sides in (("prompts", SIDES[:1]), ("responses", SIDES[1:])):
-        modality = answers.modality[half]
+    for half, modality in answers.modality.items():
         if modality is None:
             continue
         items, used = answers.items[modality], answers.used(modality)
@@ -180,15 +174,10 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
         embedded[half], row = tables[key]
         read = used[row[used] >= 0]
         contents[half] = [items.contents[int(each)] for each in read]
-        if half == "prompts":
-            prompt_ids = [each.decode() for each in items.ids[read]]
-        for side in sides:
-            pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]))
-            readable &= (pairs[side] >= 0).to_numpy()
-    if not readable.all():
-        lost = rejected_rows(log.pairs[pairs.filter(~readable)["at"]], pl.lit(UNREADABLE))
-        rejected = pl.concat([rejected, lost])
-        pairs = pairs.filter(readable)
+        pairs = pairs.with_columns(pl.Series(side, row[pairs[side].to_numpy()]) for side in HALVES[half])
+    unreadable = pl.any_horizontal(pl.col(answers.sides_of(*filter(None, answers.modality.values()))) < 0)
+    lost = rejected_rows(log.pairs[pairs.filter(unreadable)["at"]], pl.lit(UNREADABLE))
+    pairs = pairs.filter(~unreadable)
     if template is not None:
         described["responses"] = {**described["responses"], "template": template}
         both = [log.pairs.select("prompt", side).unique() for side in SIDES[1:]]
@@ -208,9 +197,8 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     embeddings = Embeddings(embedded["prompts"], embedded["responses"])
     told = attributes_of_people(log.attributes, log.pairs["user_id"])
     attributes, part = [told.get(user, {}) for user in people], np.zeros(len(comparisons), int)
-    return Encoded(
-        embeddings, comparisons, people, pairs, prompt_ids, described, rejected, contents, attributes, part
-    )
+    rejected = pl.concat([answers.rejected, lost])
+    return Encoded(embeddings, comparisons, people, pairs, described, rejected, contents, attributes, part)
 
 
 def _encode(
@@ -220,29 +208,22 @@ def _encode(
 
     Some are encoded at a time: what is done is kept in the store, however the run ends.
     """
-    items = [found.contents[int(row)] for row in used]
-    good = [n for n, item in enumerate(items) if modality != "text" or not complaint(item)]
-    row_of = np.full(len(found), -1, np.int64)
-    row_of[used[good]] = np.arange(len(good))
-    items = [items[n] for n in good]
+    used = used[[modality != "text" or not complaint(found.contents[int(row)]) for row in used]]
+    items, ids = [found.contents[int(row)] for row in used], found.ids[used]
+    row_of = np.full(len(found.ids), -1, np.int64)
+    row_of[used] = np.arange(len(used))
     if modality == "vector":
         return torch.from_numpy(np.stack(items)), row_of
-    contents = [
-        ("text", item.encode()) if isinstance(item, str)
-        else ("image", item if isinstance(item, bytes) else item.read_bytes()) for item in items
-    ]  # fmt: skip
-    ids = packed([item_id(*content) for content in contents])
     # Apart from the pipeline's, whose vectors do not depend on what was encoded in one batch.
     kept = EmbeddingStore(Embedder(**known), options.device, store() / "fit")
     reader = InputEncoder({side: known}, options.weights or {}, options.device)
     missing = np.flatnonzero(kept.find(ids).missing)
-    with progress(len(items), f"encode {side}") as bar:
-        bar(len(items) - len(missing))
-        for rows in np.split(missing, range(ENCODED_AT_ONCE, len(missing), ENCODED_AT_ONCE)):
-            if len(rows):
-                block = reader.encode([items[row] for row in rows], side, known["dim"]).tensor()
-                kept.add(ids[rows], block.numpy())
-                bar(len(rows))
+    with progress(total=len(items), initial=len(items) - len(missing), desc=f"encode {side}") as bar:
+        for start in range(0, len(missing), ENCODED_AT_ONCE):
+            rows = missing[start : start + ENCODED_AT_ONCE]
+            block = reader.encode([items[row] for row in rows], side, known["dim"]).tensor()
+            kept.add(ids[rows], block.numpy())
+            bar.update(len(rows))
     places, table = kept.find(ids), np.empty((len(items), known["dim"]), np.float32)
     kept.read(places, table)
     return torch.from_numpy(table), row_of
@@ -269,7 +250,6 @@ def place(
     The log's column split is obeyed where it has one, as `pal.logs.answers.check_splits` says.
     """
     part = np.full(len(data.comparisons), -1)
-    numbers = {place: number for number, place in enumerate(PARTS)}
     if rows is None and data.pairs["split"].null_count() == 0:
         unseen = (pl.col("split") == "adapt").any().over("user_id")
         users = pl.when(unseen).then(pl.lit("unseen")).otherwise(pl.lit("seen"))
@@ -283,30 +263,20 @@ def place(
             raise PalError("--time-split needs a time in every row: ISO 8601 text, or seconds since 1970")
         columns = {"user": comparisons.user, "prompt": asked.prompt, "low": asked.first, "high": asked.second}
         frame = pl.DataFrame({name: column.numpy() for name, column in columns.items()})
+        if len(data.embeddings.prompts):
+            frame = frame.with_columns(pl.col("prompt").rank("dense").cast(pl.Int64) - 1)
+        names = [f"{row:09}" for row in range(frame["prompt"].max() + 1)]  # which sort as prompts' ids do
         time = times.cast(pl.Int64) if options.time_split else pl.lit(0)
-        prompts = [""]
-        if data.prompt_ids:
-            used, number = np.unique(frame["prompt"].to_numpy(), return_inverse=True)
-            frame = frame.with_columns(prompt=pl.Series(number))
-            prompts = [data.prompt_ids[row] for row in used]
         frame = frame.with_columns(pair_id=pl.Series(rows), time=time)
         by = "time" if options.time_split else "items"
         drawn = Shares.from_options(**{"unseen_users": options.unseen, "by": by, **shares})
-        placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=prompts)
+        placed, _ = hold_out(frame, drawn, options.seed, users=data.user_ids, prompts=names)
+    numbers = {place: number for number, place in enumerate(PARTS)}
     parts = placed.select("users", "split").iter_rows()
     part[placed["pair_id"].to_numpy()] = [numbers.get(each, -1) for each in parts]
     tied = (data.pairs["label"] == TIE).to_numpy()  # neither right nor wrong
     part[tied & np.isin(part, (SEEN_TEST, UNSEEN_TEST))] = -1
     return part
-
-
-@contextmanager
-def progress(total: int | None, what: str) -> Iterator[Any]:
-    """A bar on a terminal, where the work takes a while; gives what moves it on."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
-        yield bar.update
 
 
 @dataclass(frozen=True)
@@ -319,11 +289,6 @@ class Result:
     log: Log = field(repr=False)  # what was read
     rejected: pl.DataFrame = field(repr=False)  # rows that were not learned from: file, row, reason
     people: dict[str, Any] = field(repr=False)  # what the report shows of the people
-
-    @property
-    def verdict(self) -> str:
-        """What the numbers say, in sentences."""
-        return str(self.metrics["verdict"])
 
     def save(self, folder: Path | str) -> None:
         """Write models, numbers, report and rejected rows into a folder, all or nothing."""
@@ -345,34 +310,25 @@ class Result:
             write_text(new / REJECTED, self.rejected.write_csv())
 
 
-def fit(
-    source: Any,
-    *,
-    out: Path | str | None = None,
-    options: Options | None = None,
-    say: Say | None = None,
-    **others: Any,
-) -> Result:
-    """Fit a personal reward model to a log; see `Options` for what else may be given by name.
+def fit(source: Any, *, out: Path | str | None = None, say: Say | None = None, **others: Any) -> Result:
+    """Fit a personal reward model to a log.
 
     Args:
         source: What `pal.logs.shapes.read_log` reads.
         out: A folder to write to; None writes nothing.
-        options: How; or single ones of them by name.
         say: Called with each sentence on what was understood and done.
-        **others: Single options.
+        **others: Single `Options`.
 
     Raises:
         PalError: If the log cannot be read, or there is too little in it.
     """
-    options, say = replace(options or Options(), **others), say or (lambda _: None)
+    options, say = Options(**others), say or (lambda _: None)
     log = options.read(source, say)
     if out is not None:
         _replaceable(out)  # before hours of work
     data = encode_log(log, options)
-    if len(data.comparisons) < FEWEST_COMPARISONS:
-        got = len(data.comparisons)
-        raise PalError(f"{log.table.source} must hold at least {FEWEST_COMPARISONS} comparisons, got {got}")
+    if len(data.comparisons) < 2:
+        raise PalError(f"{log.table.source} must hold at least 2 comparisons, got 1")
     everyone, held_out = data, replace(data, part=place(data, options))
     if held_out.is_in("seen", "train").any():  # else there are too few answers to hold any out
         data = held_out
@@ -410,8 +366,8 @@ def fit(
         say(people["answering"]["sentence"])
     if by := _by_attribute(log, data, measured, shared):
         metrics["by"] = by
+    say(metrics["verdict"])
     result = Result(final, measured, metrics, log, data.rejected, people)
-    say(result.verdict)
     if out is not None:
         result.save(out)
     return result
@@ -469,10 +425,10 @@ def _fit(
     """
     train, n_users = data.of_part("seen", "train")
     val, _ = data.of_part("seen", "val")
-    with progress(None, what) as bar:
+    with progress(desc=what) as bar:
         task = Task(
             data.embeddings, train, n_users, val if len(val) else None, K=K, seed=options.seed,
-            device=options.device, progress=lambda *_: bar(1),
+            device=options.device, progress=lambda *_: bar.update(),
         )  # fmt: skip
         learned = registered(METHODS, method).learn(task).rescaled(scale, task)
     seen = data.members("seen")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
+from PIL import Image
 
 from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
 from pal.report.page import FOLDER, data_uri, dots, pays, percent, render_page, script
-from pal.report.people import seconds_between
-from pal.report.portrait import Item, Portrait, judged_answers
+from pal.report.people import Item, Portrait, judged_answers, seconds_between
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def people_of_log(
     tables = []
     for half in ("seen", "unseen"):
         test = data.rows(data.is_in(half, "test"))
-        own, *one = (margins(head, states, data.embeddings, test) for head, states in rewards)
-        tables.append(judged_answers(data.user_ids, half, test, own, one[0] if one else None))
+        found = (margins(head, states, data.embeddings, test) for head, states in rewards)
+        tables.append(judged_answers(data.user_ids, half, test, *found))
     people = [
         {"user_id": user, "users": "seen" if user in row else "unseen", "group": None}
         for user in data.user_ids
@@ -58,11 +58,8 @@ def people_of_log(
         for side, items in data.contents.items()
     }
 
-    def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
-        items = {at: data.contents[at[0]][at[1]] for at in wanted}
-        return {
-            at: {"text": x} if isinstance(x, str) else {"image": _thumbnail(x)} for at, x in items.items()
-        }
+    def show(wanted: set[Item]) -> dict[Item, str | None]:
+        return {(side, row): _thumbnail(data.contents[side][row]) for side, row in wanted}
 
     asked = torch.unique(data.rows(data.is_in("seen", "train")).question)
     questions = data.comparisons.questions[asked]
@@ -88,13 +85,11 @@ def how_answered(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def _thumbnail(item: Any) -> str | None:
     """A picture as a small JPEG in a data URI; None where there is none, or it cannot be opened."""
-    from PIL import Image
-
+    out = io.BytesIO()
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item)) as image:
             small = image.convert("RGB")
             small.thumbnail((WIDTH, WIDTH))
-            out = io.BytesIO()
             small.save(out, "JPEG", quality=80)
     except (OSError, ValueError, TypeError):
         return None
@@ -128,10 +123,11 @@ def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> 
             for value, each in values.items()
         ]  # fmt: skip
     who = "1 person" if metrics["people"] == 1 else f"{metrics['people']:,} people"
-    counts = f"{who}, {metrics['comparisons']:,} comparisons"
-    title, scripts = f"{Path(str(metrics['source'])).name}: {counts}", [script("errors"), script("people")]
-    words = {"title": title, "settings": metrics["settings"], "summary": summary}
-    return render_page(FOLDER / "log.html.j2", scripts=scripts, story=told, **words)
+    return render_page(
+        FOLDER / "log.html.j2", scripts=[script("errors"), script("people")], story=told, summary=summary,
+        title=f"{Path(str(metrics['source'])).name}: {who}, {metrics['comparisons']:,} comparisons",
+        settings=metrics["settings"],
+    )  # fmt: skip
 
 
 def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -140,21 +136,16 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
     if seen is None:
         said = "There are too few answers to hold any out, so nothing was measured."
         return {"answer": "Not measured", "sentence": said}
-    if metrics["one_reward"]:
-        right = f"{percent(seen['one_for_everyone'])} of the answers held out"
-        said = f"One reward for everyone is right on {right}; "
-        if metrics["looked"]:
-            return {"answer": "Not shown", "sentence": f"{said}that people differ could not be shown."}
-        said += (
-            "whether people differ was not tested, which needs the method auto and at least "
-            f"{FEWEST_PEOPLE} people in training."
-        )
-        return {"answer": "Not measured", "sentence": said}
-    return pays(
-        *(seen[name] for name in ("gain", "gain_low", "gain_high", "people")),
-        seen["personal"],
-        seen["one_for_everyone"],
+    if not metrics["one_reward"]:
+        names = ("gain", "gain_low", "gain_high", "people", "personal", "one_for_everyone")
+        return pays(*(seen[name] for name in names))
+    said = (
+        f"One reward for everyone is right on {percent(seen['one_for_everyone'])} of the answers held out; "
     )
+    if metrics["looked"]:
+        return {"answer": "Not shown", "sentence": f"{said}that people differ could not be shown."}
+    said += "whether people differ was not tested, which needs the method auto and at least "
+    return {"answer": "Not measured", "sentence": f"{said}{FEWEST_PEOPLE} people in training."}
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:

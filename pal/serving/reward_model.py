@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -50,9 +50,6 @@ from pal.users.question_choice import (
     rank_questions,
 )
 from pal.users.taste import Taste, sum_evidence, to_units
-
-if TYPE_CHECKING:
-    from pal.serving.hub import About
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 User: TypeAlias = str | Taste | Tensor | None
@@ -472,13 +469,11 @@ class RewardModel:
             config["attributes"] = dict(self.attributes.columns)
         return model_files(config, self.tensors(), self.user_ids)
 
-    def save_pretrained(
-        self, folder: Path | str, *, about: "About | None" = None, users: bool = False
-    ) -> None:
+    def save_pretrained(self, folder: Path | str, **options: Any) -> None:
         """Write the model and its card to a folder; see `pal.serving.hub.save_pretrained`."""
-        from pal.serving.hub import save_pretrained
+        from pal.serving import hub
 
-        save_pretrained(self, folder, about=about, users=users)
+        hub.save_pretrained(self, folder, **options)
 
     @classmethod
     def from_pretrained(cls, name: Path | str, **options: Any) -> "RewardModel":
@@ -533,12 +528,9 @@ class RewardModel:
     ) -> tuple[Embeddings, Questions]:
         """Questions as rows of embeddings, in the order given.
 
-        Args:
-            prompts: One per question, or one for all; None where the model reads none.
-            responses: The first response of every question, then the second of every one.
-            place: Where an item stands, from its side, one of `sides`, and its question's number.
-            sides: What messages call the two responses.
-            may_be_same: Whether a question may have one response twice.
+        Prompts are one per question, or one for all; responses the first one of every question, then the
+        second of every one. `place` names an item in messages by its side, one of `sides` or `prompt`, and
+        its question's number.
         """
         n = len(responses) // 2
         both = prompts if prompts is None or isinstance(prompts, Tensor) else as_list(prompts)

@@ -96,8 +96,9 @@ def find(params: "base.AllParams", name: str = "own") -> base.Source:
     files = find_files(place, project_root(), vectors.values())
     log = _read(files, own, name)
     pictures: dict[str, Path] = {}
-    for given, sides in ((own.prepare.prompts, logs.SIDES[:1]), (own.prepare.responses, logs.SIDES[1:])):
-        if logs.modality_of([log.pairs[side] for side in sides], given, set()) == "image":
+    for half, sides in logs.HALVES.items():
+        wanted = getattr(own.prepare, half)
+        if logs.modality_of([log.pairs[side] for side in sides], wanted, set()) == "image":
             pictures |= logs.find_pictures(log, list(sides))
     make = partial(_write_pictures, own, name) if pl.Binary in log.pairs.dtypes else None
     check = partial(_check, log, vectors, pictures, params, name)
@@ -182,8 +183,8 @@ def _pair_blocks(pairs: pl.DataFrame, answers: logs.Answers) -> Iterator[pa.Tabl
     """The pairs some at a time, with the ids of their items."""
     for block in pairs.iter_slices(PAIRS_AT_ONCE):
         columns = {name: block[name].to_arrow() for name in block.columns if name not in logs.SIDES}
-        for side in logs.SIDES:
-            if items := answers.items_of(side):
+        for modality, items in answers.items.items():
+            for side in answers.sides_of(modality):
                 used, index = np.unique(block[side].to_numpy(), return_inverse=True)
                 names = pa.array(items.ids[used]).cast(pa.string())
                 columns[side] = pa.DictionaryArray.from_arrays(index.astype(np.int32), names)

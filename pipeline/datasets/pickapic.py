@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pal.config import Config, Share
 from pal.files import write_json
-from pal.logs.tables import readable_parquet
+from pal.logs.tables import readable
 from pipeline import PipelineError, paths
 from pipeline.datasets import base
 from pipeline.storage import tables
@@ -109,7 +109,7 @@ def in_order(name: str) -> tuple[int, str]:
 @contextmanager
 def opened(name: str, path: Path, *, pixels: bool) -> Iterator[pq.ParquetFile]:
     """A file whose footer has the format's columns; with `pixels` those of the pictures too."""
-    with readable_parquet(name), pq.ParquetFile(path) as file:
+    with readable(name), pq.ParquetFile(path) as file:
         for column in (*COLUMNS, *(JPEGS if pixels else ())):
             if column not in file.schema_arrow.names:
                 hint = "; are these the tables without images?" if column in JPEGS else ""

@@ -20,8 +20,7 @@ from pal.evaluation.accuracy import rightness
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
-from pal.report.people import seconds_between
-from pal.report.portrait import Item, Portrait, judged_answers
+from pal.report.people import Item, Portrait, judged_answers, seconds_between
 from pal.serving.reward_model import RewardModel
 from pipeline import images, paths
 from pipeline.evaluation.predictions import HALVES, locate, margins_by, rounded, without_ties
@@ -40,7 +39,7 @@ NOTHING = {"text": None, "image": None}  # an item that could not be opened
 def portrait(
     data: Study, models: dict[str, RewardModel], items: pl.DataFrame, n_items: int, outside: list[str]
 ) -> dict[str, Any]:
-    """The report's `portrait`, which `pal.report.portrait` describes, and `truth`.
+    """The report's `portrait`, which `pal.report.people` describes, and `truth`.
 
     Unseen users stand where all their comparisons put them; without any, at the population's mean. `models`
     are the model and perhaps k1; `n_items` are shown of what a prototype likes, and of what it dislikes;
@@ -72,9 +71,9 @@ def portrait(
     vectors = data.embedders["responses"] is None or data.embedders["responses"].encoder == "none"
     text = texts(items)
 
-    def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
+    def show(wanted: set[Item]) -> dict[Item, str | None]:
         shown = show_items(items, data.dataset, {ids[side][row] for side, row in wanted})
-        return {(side, row): shown.get(ids[side][row], NOTHING) for side, row in wanted}
+        return {(side, row): shown.get(ids[side][row], NOTHING)["image"] for side, row in wanted}
 
     asked = torch.unique(train.question)
     unseen_ones = torch.from_numpy((data.places["users"] == "unseen").to_numpy().astype("int64"))

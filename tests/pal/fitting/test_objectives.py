@@ -64,7 +64,7 @@ def test_lengths_of_prompted_ideal_points_are_those_before_normalisation():
     with torch.no_grad():
         g = head.g(embeddings.prompts[questions.prompt])
         expected = (0.3 * g[0] + 0.7 * g[1]).norm(dim=1)
-        lengths = head.ideal_lengths(head.question_features(embeddings, questions), weights)
+        lengths = head.ideal_norm(head.question_features(embeddings, questions), weights)
     torch.testing.assert_close(lengths, expected)
 
 

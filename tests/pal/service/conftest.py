@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 import uvicorn
 from starlette.testclient import TestClient
 
-from benchmarks.answers import ABSENT, Postgres, find_binaries
+from benchmarks.service import ABSENT, Postgres, find_binaries
 from pal.service.answers import Answers
 from pal.service.app import create_app
 from pal.service.compute import Models

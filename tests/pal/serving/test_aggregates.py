@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pal.errors import PalError
-from pal.serving.aggregates import Aggregate, combined
+from pal.serving.aggregates import Aggregate
 
 BOTH = torch.tensor([[0.0], [1.0]])
 
@@ -42,8 +42,9 @@ def test_centred_the_worst_is_who_gains_least(line):
 def test_a_quantile_weighs_people_and_not_places():
     rewards = torch.tensor([[3.0, 1.0, 2.0]])
     mass = torch.tensor([0.7, 0.1, 0.2])
-    assert [combined("quantile", q, rewards, mass).item() for q in (0.1, 0.11, 0.3, 0.31)] == [1, 2, 2, 3]
-    assert combined("quantile", 0, rewards, torch.tensor([0.7, 0.0, 0.3])).item() == 2
+    for share, expected in ((0.1, 1), (0.11, 2), (0.3, 2), (0.31, 3)):
+        assert Aggregate("quantile", share=share).combine(rewards, mass, ["q"]).item() == expected
+    assert Aggregate("quantile", share=0).combine(rewards, torch.tensor([0.7, 0.0, 0.3]), ["q"]).item() == 2
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from pal import encoders
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.models.base import make_model
-from pal.serving.aggregates import Aggregate
-from pal.serving.export import export_scalar
+from pal.serving.export import ScalarReward, export_scalar
 from pal.serving.inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
@@ -52,8 +51,6 @@ def logits(folder, texts=TEXTS, prompts=None):
     """What plain transformers code gets."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    import pal.serving.transformers_model  # noqa: F401
-
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     how = {"padding": True, "truncation": True, "return_tensors": "pt"}
@@ -86,17 +83,12 @@ def test_a_prompt_may_be_fixed(tiny, tmp_path):
         logits(tmp_path / "scalar", prompts=["who is it"])
 
 
-def test_tastes_and_aggregates_are_exported_too(tmp_path):
+def test_tastes_are_exported_too(tmp_path):
     """Of an encoder that takes the first token, and rounds to float16."""
     model = personal(make(tmp_path / "tiny", pooling="cls", unit=False), dtype="float16")
-    aggregate = Aggregate("quantile", share=0.3)
     taste = model.adapt([("q", "a cat", "a dog")])
     export_scalar(model, tmp_path / "taste", taste, prompt="q")
     same(logits(tmp_path / "taste"), model.score("q", TEXTS, user=taste))
-    export_scalar(model, tmp_path / "scalar", aggregate, prompt="q")
-    states, mass = aggregate.states(model)
-    expected = aggregate.combine(model.score_states("q", TEXTS, states), mass, TEXTS)
-    same(logits(tmp_path / "scalar"), expected)
 
 
 def test_a_folder_holds_no_code_and_code_that_its_config_names_is_not_run(tiny, tmp_path):
@@ -120,10 +112,8 @@ def test_a_folder_holds_no_code_and_code_that_its_config_names_is_not_run(tiny, 
 
 
 def test_inputs_that_would_score_another_text_are_refused(tiny, tmp_path):
-    import pal.serving.transformers_model
-
     export_scalar(personal(tiny), tmp_path / "scalar")
-    model = pal.serving.transformers_model.ScalarReward.from_pretrained(tmp_path / "scalar")
+    model = ScalarReward.from_pretrained(tmp_path / "scalar")
     for given, message in (
         ({"input_ids": torch.ones(1, 25, dtype=torch.long)}, "at most 24 tokens, got 25; pass truncation"),
         ({"token_type_ids": torch.tensor([[0, 1]])}, "one response, got a pair of texts"),
@@ -149,8 +139,6 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(tiny, tmp_path, 
         ((line, place), "names no encoder"),
         ((dense, place), "Pooling and Normalize to be exported, got Transformer, Pooling, Dense"),
         ((model, place, "bob"), "got 'bob'"),
-        ((model, place, Aggregate("worst", centred=True)), "must not be centred"),
-        ((model, place, Aggregate("minimax")), "must not be centred or minimax"),
         ((two, place), "one encoder to be exported"),
         ((half, place), "must compute in float32"),
         ((model, tmp_path), "must not be there yet, or be an empty folder"),
@@ -163,7 +151,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(tiny, tmp_path, 
 
 
 def test_an_export_that_is_not_the_model_s_reward_is_not_kept(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("pal.serving.export.rewards_for", lambda *_: torch.zeros(3))
+    monkeypatch.setattr(RewardModel, "score", lambda *_, **__: torch.zeros(3))
     with pytest.raises(PalError, match=r"must be those of the model to 1e-05, got .* apart"):
         export_scalar(personal(tiny, "A"), tmp_path / "scalar")
     assert not list(tmp_path.iterdir())

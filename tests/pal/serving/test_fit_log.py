@@ -128,7 +128,7 @@ def test_one_reward_that_was_asked_for_accuses_nobody_and_says_that_nobody_was_c
     few = [row for row in rows(22) if int(row[0][1:]) % 2 or int(row[0][1:]) < 6]
     frame = pl.DataFrame(few, schema=["rater", "question", "chosen", "rejected"], orient="row")
     result = fit(frame, out=tmp_path / "mine", **{**FAST, "method": "bt"})
-    assert result.verdict.startswith("Does being personal pay? Not measured.")
+    assert result.metrics["verdict"].startswith("Does being personal pay? Not measured.")
     assert result.people["answering"]["standing_out"] == 0
     assert result.metrics["source"] == "rows"
     assert len(repr(result)) < 1000
@@ -140,7 +140,7 @@ def test_one_comparison_is_too_few(tmp_path):
     with pytest.raises(PalError, match=r"^rows must hold at least 2 comparisons, got 1$"):
         fit(frame, **{**FAST, "method": "auto"})
     two = pl.concat([frame, frame.with_columns(question=pl.lit("how?"), rejected=pl.lit("maybe"))])
-    assert "Not measured" in fit(two, **{**FAST, "method": "auto"}).verdict
+    assert "Not measured" in fit(two, **{**FAST, "method": "auto"}).metrics["verdict"]
 
 
 def test_another_folder_is_never_replaced(tmp_path):
@@ -202,5 +202,5 @@ def test_ties_are_learned_from_where_they_are_kept_and_never_tested_on(tmp_path)
 def test_two_answers_are_fitted_and_nothing_is_measured():
     rows = [{"user": user, "prompt": "why?", "chosen": "so", "rejected": "no"} for user in ("ann", "bob")]
     result = fit(rows, encoder="hashed-words", method="bt")
-    assert "too few answers to hold any out" in result.verdict
+    assert "too few answers to hold any out" in result.metrics["verdict"]
     assert [each.response for each in result.model.rank("why?", ["no", "so"])] == ["so", "no"]

@@ -6,12 +6,7 @@ import torch
 from pal.errors import PalError
 from pal.serving.aggregates import Aggregate
 from pal.serving.inputs import ItemEmbeddings
-from pal.serving.policy_rewards import (
-    PolicyReward,
-    best_of_n,
-    completion_text,
-    prompt_text,
-)
+from pal.serving.policy_rewards import PolicyReward, best_of_n, completion_text, prompt_text
 from pal.users.taste import Taste
 
 PROMPTS = ["how are you", "how are you", "who is it"]
@@ -127,7 +122,7 @@ def test_what_cannot_reward_is_refused_before_training(worded, make, message):
 
 def test_a_reward_that_is_not_finite_stops_the_training(line):
     line.head.prototypes.data = torch.tensor([[3e38], [3e38]])
-    vectors = lambda items, *_: ItemEmbeddings(torch.ones(len(items), 1))  # noqa: E731
+    vectors = lambda items, *_, **__: ItemEmbeddings(torch.ones(len(items), 1))  # noqa: E731
     line.input_encoder.encode = vectors
     with pytest.raises(PalError, match=r"completions\[1\] must have a finite reward, got -inf"):
         PolicyReward(line, "one")(["p", "p"], ["", "x"])
