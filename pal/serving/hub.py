@@ -1,12 +1,10 @@
 """Sharing a model with its card: as a folder, or on the Hugging Face hub.
 
-A shared model is what `RewardModel.save` writes, and a card. A model holds people: the ids of all who were
-seen in fitting, each with their state. They are left out unless asked for, and of the population points of
-fewer than five people are merged with their neighbours. New people are located by it all the same; where
-points were merged, tastes of the model do not fit the shared one.
+A model holds people: the ids of all who were seen in fitting, each with their state. They are left out unless
+asked for, and of the population points of fewer than five people are merged with their neighbours. New people
+are located by it all the same; where points were merged, tastes of the model do not fit the shared one.
 
-In a card, everything that comes from data or a caller is escaped, so that a name cannot become a heading or a
-script.
+In a card everything that comes from data or a caller is escaped.
 """
 
 import html
@@ -109,16 +107,10 @@ def push_to_hub(
 ) -> str:
     """Upload a model and its card to the hub, and say on standard error what of people goes along.
 
-    Returns the commit's address.
-
-    Args:
-        model: What to upload.
-        repo: `ORG/NAME`; made where missing.
-        about: What the card says beside what the model itself knows.
-        users: Whether the people seen in fitting, ids and states, go with it. Think before.
-        private: Whether a new repository is private; None is as the organisation has it.
-        token: The hub's; by default the one that `hf auth login` kept.
-        **commit: What else `HfApi.create_commit` takes: revision, commit_message, create_pr.
+    The people seen in fitting, ids and states, go with it where `users` says so: think before. A repository,
+    `ORG/NAME`, that is missing is made; None for `private` is as the organisation has it. The token is by
+    default the one that `hf auth login` kept. Further options are those of `HfApi.create_commit`: revision,
+    commit_message, create_pr. Returns the commit's address.
     """
     shared = _shared(model, users=users)
     files = _shared_files(shared, about)
