@@ -36,17 +36,9 @@ class Objective(nn.Module, ABC):
     def __init__(self, embeddings: Embeddings, train: Comparisons, config: FitConfig) -> None:
         super().__init__()
         self.embeddings, self.train_set, self.config = embeddings, train, config
+        self.device = train.user.device
         self.batch_size = min(config.batch_size or len(train), len(train))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the comparisons lie."""
-        return self.train_set.user.device
-
-    @property
-    def n_batches(self) -> int:
-        """Batches in an epoch."""
-        return -(-len(self.train_set) // self.batch_size)
+        self.n_batches = -(-len(train) // self.batch_size)  # in an epoch
 
     def batches(self) -> Iterator[Comparisons]:
         """One epoch: every comparison once, in a new random order.
