@@ -317,11 +317,8 @@ def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
     return torch.tensor(rows, dtype=torch.float32) / steps
 
 
-def _user_blocks(counts: Int[Tensor, " users"], size: int) -> Iterator[Int[Tensor, " block"]]:
+def _user_blocks(counts: Int[Tensor, " users"], size: int) -> tuple[Int[Tensor, " block"], ...]:
     """Rows of users in blocks of about `size` answers, in order; a block without answers joins another."""
-    if not len(counts):
-        return
     block = (counts.cumsum(0) - 1).clamp_min(0) // size
-    yield from torch.arange(len(counts), device=counts.device).split(
-        torch.unique_consecutive(block, return_counts=True)[1].tolist()
-    )
+    n_users = torch.unique_consecutive(block, return_counts=True)[1]
+    return torch.arange(len(counts), device=counts.device).split(n_users.tolist())

@@ -121,8 +121,7 @@ class LinearModel(LinearInState):
 
     def reading_alike(self, config: HeadConfig) -> "LinearModel":
         """A model of the same phi with other options, all else of it zero."""
-        dims = {"prompt_dim": len(self.prompt_directions), "response_dim": len(self.centre)}
-        model = LinearModel(config, **dims)
+        model = LinearModel(config, prompt_dim=len(self.prompt_directions), response_dim=len(self.centre))
         for name in ("centre", "prompt_centre", "prompt_directions", "response_directions"):
             getattr(model, name).copy_(getattr(self, name))
         return model
