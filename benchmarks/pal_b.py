@@ -12,6 +12,7 @@ About four minutes on two quiet cores.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -23,7 +24,8 @@ from benchmarks.timing import in_turns, peak
 from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.fitting.objectives import PerComparison
-from pal.fitting.trainer import fit, make_optimiser
+from pal.fitting.trainer import make_optimiser
+from pal.methods.base import Task
 from pal.models.base import PreferenceModel, make_model
 
 WIDTH, BATCH, PAIRS, PROMPTS, USERS = 1024, 16_384, 959_040, 59_940, 5_000
@@ -158,13 +160,10 @@ def _plain_step(e: Embeddings, batch: Comparisons) -> Callable[[], None]:
 
 def whole_fit(device: str = "cpu", epochs: int = 1) -> float:
     """Fit everything; seconds of the last epoch."""
-    embeddings, comparisons = pick_a_pic()
-    head, config = _configs(epochs=epochs)
-    ends = [time.perf_counter()]
-    fit(
-        embeddings, comparisons, n_users=USERS, head=head, config=config, device=device,
-        val=comparisons.slice(0, 4 * BATCH), progress=lambda *_: ends.append(time.perf_counter()),
-    )  # fmt: skip
+    (embeddings, comparisons), ends = pick_a_pic(), [time.perf_counter()]
+    task = Task(embeddings, comparisons, USERS, comparisons.slice(0, 4 * BATCH), device=device)
+    task = replace(task, progress=lambda *_: ends.append(time.perf_counter()))
+    task.fit(*_configs(epochs=epochs))
     return ends[-1] - ends[-2]
 
 

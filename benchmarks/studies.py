@@ -56,20 +56,20 @@ def real_data(name: str) -> Path | None:
     return path if (path / file).is_file() else None
 
 
+def needed_data(name: str) -> Path:
+    """That folder; a benchmark that needs it is left out where it is not there."""
+    folder = real_data(name)
+    if folder is None:
+        raise LeftOut(f"needs {REAL[name][1]}; set PAL_{name.upper()} to its folder")
+    return folder
+
+
 def persona_or_sample() -> tuple[Path, str]:
     """The folder of Anthropic's statements, or of the sample of them, and which of the two it is."""
     real = real_data("persona")
     if real is None:
         return ROOT / paths.SAMPLES / "persona", "the sample: the real Persona set was not found"
     return real, "Anthropic's"
-
-
-def needed_data(name: str) -> Path:
-    """The same; a benchmark that needs them is left out where they are not there."""
-    folder = real_data(name)
-    if folder is None:
-        raise LeftOut(f"needs {REAL[name][1]}; set PAL_{name.upper()} to its folder")
-    return folder
 
 
 def changed(given: Params, changes: Mapping[str, Any]) -> Params:

@@ -167,12 +167,12 @@ def _judge(
         no_fit = {axis: value for axis, value in at.items() if axis not in FITTED}
         of_bound = {name: {**reader, "model": "bound"} for name, reader in readers.items()}
         readings.append(({**no_fit, "preset": BOUND}, of_bound))
-    arms = []
+    arms, shots_of = [], {"each": entry.shots, "most": [max(shots)]}
     for place, named in readings:
         for name, reader in named.items():
-            each = {"each": entry.shots, "most": [max(shots)]}.get(reader.get("shots"), [reader.get("shots")])
-            for shot in each:
-                what = {"what": name, **({"shots": shot} if reader.get("shots") == "each" else {})}
+            asked = reader.get("shots")
+            for shot in shots_of.get(asked, [asked]):
+                what = {"what": name, **({"shots": shot} if asked == "each" else {})}
                 if (judged := _read(scores, reader, shot)) is not None:
                     arms.append(Arm({**place, **what}, [judged]))
     return arms

@@ -53,7 +53,10 @@ def read(picture: bytes | Image.Image) -> Tensor:
     data = picture if isinstance(picture, bytes) else b""
     kind = "file"
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) if data else _upright(picture) as image:
+        if not data and picture.mode in ("F", "I"):
+            raise PalError(f"its mode {picture.mode} does not say what white is; convert it to RGB")
+        opened = Image.open(io.BytesIO(data), formats=FORMATS) if data else ImageOps.exif_transpose(picture)
+        with opened as image:
             kind = (image.format or "picture").replace("MPO", "JPEG")
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width:,} x {image.height:,}"
@@ -72,13 +75,6 @@ def read(picture: bytes | Image.Image) -> Tensor:
         reason = re.sub(r"^.*\.cpp:\d+, ", "", " ".join(str(error).split()))[:120]
         what = "truncated" if "truncated" in reason.lower() else "damaged"
         raise PalError(f"{what} {kind}: {reason or 'it cannot be decoded'}") from None
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    """A copy of an image in memory, of a mode of which it is known what white is."""
-    if picture.mode in ("F", "I"):
-        raise PalError(f"its mode {picture.mode} does not say what white is; convert it to RGB")
-    return ImageOps.exif_transpose(picture)
 
 
 def _decode(image: Image.Image, data: bytes) -> Tensor:

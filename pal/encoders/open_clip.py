@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pal.encoders import PRECISIONS, Described
 from pal.encoders.transformers import loading
@@ -24,7 +24,7 @@ from pal.encoders.weights import from_hub, read_json, sha256_of
 from pal.errors import PalError, reason
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 UNTRAINED, OPEN_CLIP, HUB, PICKSCORE = "untrained-", "open_clip:", "hf-hub:", "pickscore"
 CLIP_H = "clip-vit-h-14"
@@ -81,25 +81,17 @@ def describe(name: str, weights: str, *, precision: str, engine: str) -> Describ
     fit = "shortest side and centre crop" if config.preprocess["resize_mode"] == "shortest" else "squashed"
     untrained = "" if folder else f"UNTRAINED weights of seed {SEED}; "
     resized = f"{config.preprocess['interpolation']} to {config.size} px, {fit}"
-    return Described(
-        name, config.dim, sha256, hashlib.sha256(files.encode()).hexdigest(),
-        f"{untrained}{resized}; texts to 77 tokens; not normalised", folder, "open_clip",
-        ("text", "image") if config.reads_text else ("image",), precision=precision, libraries=LIBRARIES,
-    )  # fmt: skip
+    words = f"{untrained}{resized}; texts to 77 tokens; not normalised"
+    reads = ("text", "image") if config.reads_text else ("image",)
+    sha256_of_files = hashlib.sha256(files.encode()).hexdigest()
+    options = {"precision": precision, "libraries": LIBRARIES}
+    return Described(name, config.dim, sha256, sha256_of_files, words, folder, "open_clip", reads, **options)
 
 
-class Towers(NamedTuple):
-    """A network as built by open_clip or by transformers, on the CPU.
-
-    Token ids are (texts, context), 0 behind each text's end, which has the highest id. In a causal text tower
-    each token sees those before it alone, the vector is that of the end, and they may be of any length.
-    """
-
-    model: "nn.Module"
-    tokenise: "Callable[[list[str]], Tensor]"
-    image: "Callable[[Tensor], Tensor]"  # of normalised pixels
-    text: "Callable[[Tensor], Tensor]"
-    is_causal: bool
+# A network on the CPU; its tokeniser; its towers, of normalised pixels and of token ids, (texts, context), 0
+# behind each text's end, which has the highest id; and whether the tower of texts is causal: each token sees
+# those before it alone, the vector is that of the end, and token ids may be of any length.
+Towers: TypeAlias = tuple[Any, Callable, Callable, Callable, bool]
 
 
 class ClipEncoder:
@@ -201,7 +193,7 @@ def _open_clip_towers(described: Described, config: Config) -> Towers:
         return projection(x) if callable(projection) else x @ projection
 
     tokenise = open_clip.SimpleTokenizer(context_length=options["text_cfg"].get("context_length", 77))
-    return Towers(model, tokenise, partial(model.encode_image, normalize=False), text, is_causal)
+    return model, tokenise, partial(model.encode_image, normalize=False), text, is_causal
 
 
 def _transformers_towers(described: Described, config: Config) -> Towers:
@@ -224,13 +216,14 @@ def _transformers_towers(described: Described, config: Config) -> Towers:
     tokenise = SimpleTokenizer(context_length=options.get("max_position_embeddings", 77))
     # As the fast CLIP tokeniser of transformers does it: composed, one space, lower case.
     tokenise.clean_fn = lambda text: re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).lower()
-    return Towers(
-        model,
-        tokenise,
-        lambda pixels: model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output),
-        lambda token_ids: model.text_projection(model.text_model(input_ids=token_ids).pooler_output),
-        is_causal=True,
-    )
+
+    def image(pixels: "Tensor") -> "Tensor":
+        return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+
+    def text(token_ids: "Tensor") -> "Tensor":
+        return model.text_projection(model.text_model(input_ids=token_ids).pooler_output)
+
+    return model, tokenise, image, text, True
 
 
 def weights_file(name: str, folder: Path) -> Path:

@@ -139,26 +139,19 @@ def check_engine(precision: str, engine: str, device: str | None = None) -> None
         raise PalError(fault)
 
 
-class SentenceEncoder(PooledTokens):
-    """A described sentence-transformers model on a device; by default with its own instruction."""
-
-    def __init__(self, described: Described, device: str, instruction: str | None = None) -> None:
-        check_engine(described.precision, described.engine, device)
-        modules_of(described.folder)
-        if (described.name, described.engine, described.precision) == LIGHT:
-            parts, prompt = _read_light(described.folder, device), ""
-        else:
-            model = library_model(described, device)
-            prompt = _prompt_of(described, model)
-            transformer, *pooling = model
-            limit = model.max_seq_length
-            network = _network(described, transformer.auto_model, limit, device)
-            parts = (model.tokenizer, limit, network, pooling)
-        instruction = prompt if instruction is None else instruction
-        super().__init__(*parts, dim=described.dim, device=device, instruction=instruction)
-
-
-load = SentenceEncoder
+def load(described: Described, device: str, instruction: str | None = None) -> PooledTokens:
+    """Build a described model on a device; by default with its own instruction."""
+    check_engine(described.precision, described.engine, device)
+    modules_of(described.folder)
+    if (described.name, described.engine, described.precision) == LIGHT:
+        parts, prompt = _read_light(described.folder, device), ""
+    else:
+        model = library_model(described, device)
+        prompt, limit = _prompt_of(described, model), model.max_seq_length
+        transformer, *pooling = model
+        parts = (model.tokenizer, limit, _network(described, transformer.auto_model, limit, device), pooling)
+    instruction = prompt if instruction is None else instruction
+    return PooledTokens(*parts, device=device, instruction=instruction)
 
 
 class LightTokenizer:

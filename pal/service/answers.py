@@ -213,9 +213,8 @@ class Answers:
 
 
 def _version(connection: sa.Connection, model: str, user_id: str) -> tuple[int, int] | None:
-    found = sa.select(PEOPLE.c.id, PEOPLE.c.version).where(_is(model, user_id))
-    row = connection.execute(found).first()
-    return None if row is None else (row.id, row.version)
+    row = connection.execute(sa.select(PEOPLE.c.id, PEOPLE.c.version).where(_is(model, user_id))).first()
+    return row and tuple(row)
 
 
 def _is(model: str, user_id: str) -> sa.ColumnElement[bool]:

@@ -65,7 +65,7 @@ class Pair:
         """The same for both orders of the responses."""
         return json.dumps([self.prompt, *sorted([json.dumps(self.first), json.dumps(self.second)])])
 
-    def turned(self, *, turned: bool = True) -> "Pair":
+    def turned(self, *, turned: bool) -> "Pair":
         """With its responses exchanged, or as it is."""
         return Pair(self.prompt, self.second, self.first) if turned else self
 
@@ -119,13 +119,14 @@ class Demo:
         best = self.probabilities(belief.states, self._ranked).argmax(0)
         chance = torch.zeros(len(self.ranked), dtype=torch.float64).index_add(0, best, belief.masses.double())
         ranking = sorted(range(len(self.ranked)), key=lambda row: -float(mean[row]))
+        right = probability @ belief.masses.double()
         return {
             "question": None if asked is None else {"number": asked, **vars(self.pairs[asked])},
             "ranking": [
                 {"index": row, "reward": float(mean[row]), "best": float(chance[row])} for row in ranking
             ],
             "belief": self._bars(belief),
-            "sure": _expected_right(probability, belief.masses),
+            "sure": float(torch.maximum(right, 1 - right).mean()),  # expected share of right guesses
         }
 
     def next_question(
@@ -356,12 +357,6 @@ def _axes(model: RewardModel) -> tuple[Tensor, Tensor, float]:
     values, vectors = torch.linalg.eigh(covariance)
     shown = [row for row in range(size - 1, -1, -1) if float(values[row]) > 1e-9][: MOST_SHOWN // 2]
     return centre, vectors[:, shown] / values[shown].sqrt(), -3.0
-
-
-def _expected_right(probability: Float[Tensor, "q states"], masses: Float[Tensor, " states"]) -> float:
-    """Share of answers that the belief is expected to guess right."""
-    mean = probability @ masses.double()
-    return float(torch.maximum(mean, 1 - mean).mean())
 
 
 def _label(item: Any) -> Any:

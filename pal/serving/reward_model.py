@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -51,12 +51,7 @@ from pal.users.question_choice import (
 )
 from pal.users.taste import Taste, sum_evidence, to_units
 
-if TYPE_CHECKING:
-    from pal.serving.hub import About
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 User: TypeAlias = str | Taste | Tensor | None
-Some = TypeVar("Some", bound="RewardModel")  # not typing.Self, which the shape checks in tests cannot read
 Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Sequence[Any]]
 
 # Texts and pictures are encoded this many at a time, which bounds memory; as many as it allows, since what
@@ -75,7 +70,7 @@ class Ranked(NamedTuple):
     reward: float  # only differences for one user and one prompt mean anything
 
 
-def in_float32(method: Method) -> Method:
+def in_float32(method: Callable) -> Callable:
     """A method of a model that computes in float32 whatever the caller's autocast, as a trainer's, says."""
 
     @wraps(method)
@@ -83,7 +78,7 @@ def in_float32(method: Method) -> Method:
         with torch.autocast(self.head.device.type, enabled=False):
             return method(self, *args, **options)
 
-    return run  # type: ignore[return-value]
+    return run
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -138,7 +133,7 @@ class RewardModel:
 
     @classmethod
     def from_fit(
-        cls: type[Some],
+        cls,
         fitted: Fitted,
         embeddings: Embeddings,
         *,
@@ -146,7 +141,7 @@ class RewardModel:
         fit_config: FitConfig,
         encoder: Mapping[str, Any],
         attributes: AttributePrior | None = None,
-    ) -> Some:
+    ) -> "RewardModel":
         """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
         Of the embeddings that were fitted on only the widths are read; for the rest see the class.
@@ -472,13 +467,11 @@ class RewardModel:
             config["attributes"] = dict(self.attributes.columns)
         return model_files(config, self.tensors(), self.user_ids)
 
-    def save_pretrained(
-        self, folder: Path | str, *, about: "About | None" = None, users: bool = False
-    ) -> None:
+    def save_pretrained(self, folder: Path | str, **options: Any) -> None:
         """Write the model and its card to a folder; see `pal.serving.hub.save_pretrained`."""
-        from pal.serving.hub import save_pretrained
+        from pal.serving import hub
 
-        save_pretrained(self, folder, about=about, users=users)
+        hub.save_pretrained(self, folder, **options)
 
     @classmethod
     def from_pretrained(cls, name: Path | str, **options: Any) -> "RewardModel":
@@ -533,12 +526,9 @@ class RewardModel:
     ) -> tuple[Embeddings, Questions]:
         """Questions as rows of embeddings, in the order given.
 
-        Args:
-            prompts: One per question, or one for all; None where the model reads none.
-            responses: The first response of every question, then the second of every one.
-            place: Where an item stands, from its side, one of `sides`, and its question's number.
-            sides: What messages call the two responses.
-            may_be_same: Whether a question may have one response twice.
+        Prompts are one per question, or one for all; responses the first one of every question, then the
+        second of every one. `place` names an item in messages by its side, one of `sides` or `prompt`, and
+        its question's number.
         """
         n = len(responses) // 2
         both = prompts if prompts is None or isinstance(prompts, Tensor) else as_list(prompts)

@@ -9,7 +9,6 @@ import pytest
 
 from pal import encoders
 from pal.encoders import sentence_transformers
-from pal.encoders.sentence_transformers import SentenceEncoder
 from pal.errors import PalError
 from tests.hub_client import hub_client  # noqa: F401
 
@@ -127,7 +126,7 @@ def test_folders_that_are_not_run_here_are_refused(tmp_path, modules, config, wo
 def test_foreign_modules_are_refused_before_anything_is_loaded(described, tmp_path):
     write(tmp_path, [("", "evil.Transformer")])
     with pytest.raises(PalError, match="must name modules of sentence_transformers, got 'evil"):
-        SentenceEncoder(dataclasses.replace(described, folder=tmp_path), "cpu")
+        sentence_transformers.load(dataclasses.replace(described, folder=tmp_path), "cpu")
 
 
 def test_minilms_vectors_are_those_of_the_librarys_own_encode(described, minilm):
@@ -145,7 +144,6 @@ def test_lengths_count_tokens_with_the_two_at_the_ends_and_words_past_the_limit_
     assert minilm.lengths([TEXTS[0], "", long]) == [6, 2, 256]
     first, second = minilm.encode([long, long + "else"])
     assert np.array_equal(first, second)
-    assert minilm.encode([]).shape == (0, 384)
     assert minilm.lengths([]) == []
 
 

@@ -10,7 +10,7 @@ from pal import encoders
 from pal.config import FitConfig, HeadConfig
 from pal.errors import PalError
 from pal.models.base import make_model
-from pal.serving.export import export_scalar
+from pal.serving.export import ScalarReward, export_scalar
 from pal.serving.inputs import InputEncoder
 from pal.serving.reward_model import RewardModel
 from pal.users.points import Points
@@ -50,8 +50,6 @@ def personal(folder, head="B", *, dtype="float32", name=NAME, width=WIDTH) -> Re
 def logits(folder, texts=TEXTS, prompts=None):
     """What plain transformers code gets."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    import pal.serving.transformers_model  # noqa: F401
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -114,10 +112,8 @@ def test_a_folder_holds_no_code_and_code_that_its_config_names_is_not_run(tiny, 
 
 
 def test_inputs_that_would_score_another_text_are_refused(tiny, tmp_path):
-    import pal.serving.transformers_model
-
     export_scalar(personal(tiny), tmp_path / "scalar")
-    model = pal.serving.transformers_model.ScalarReward.from_pretrained(tmp_path / "scalar")
+    model = ScalarReward.from_pretrained(tmp_path / "scalar")
     for given, message in (
         ({"input_ids": torch.ones(1, 25, dtype=torch.long)}, "at most 24 tokens, got 25; pass truncation"),
         ({"token_type_ids": torch.tensor([[0, 1]])}, "one response, got a pair of texts"),
