@@ -320,12 +320,12 @@ def adapt(
         for row in rows:
             groups[row.cells["user_id"] if has_ids else ""].append(row)
         comparisons = {
-            str(n): inputs.aligned(group, ("chosen", "rejected"), [row.cells["label"] for row in group])
-            for n, group in enumerate(groups.values())
+            user_id: inputs.aligned(group, ("chosen", "rejected"), [row.cells["label"] for row in group])
+            for user_id, group in groups.items()
         }
-        with tables.table_errors(*groups.values()):
-            located = loaded.adapt_many(comparisons).values()
-        for user_id, taste in zip(groups, located, strict=True):
+        with tables.table_errors(groups):
+            located = loaded.adapt_many(comparisons)
+        for user_id, taste in located.items():
             had = known.get(user_id)
             if forget and had is None:
                 raise PalError(f"--taste has no taste of {user_id!r}; take away only what went in")
@@ -381,7 +381,7 @@ def ask(
     if user is None and len(known) > 1:
         raise PalError(f"--user must say whose of the {len(known):,} tastes in {tastes}")
     taste = next(iter(known.values()), None) if user is None else known[user]
-    with tables.table_errors(inputs.rows):
+    with tables.table_errors({"": inputs.rows}):
         chosen = inputs.model.ask(inputs.aligned(inputs.rows, sides), taste, n=number, together=together)
     asked = [{**inputs.rows[each.index].cells, "bits": round(each.bits, 6)} for each in chosen]
     tables.write_rows([asked], output.out, output.kind, schema, safe_csv=output.safe_csv)

@@ -26,7 +26,7 @@ def facts_of(inputs: TableModel, folder: Path, number: int) -> dict[str, Any]:
     about = {name: notes[name] for name in ("method", "source") if name in notes} | model_facts(inputs.model)
     if not rows:
         return about
-    with table_errors(rows):
+    with table_errors({"": rows}):
         responses, prompts = inputs.items(rows, "response"), inputs.prompts(rows)
         described = describe(inputs.model, responses, prompts, number=number)
 

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -127,20 +127,19 @@ def places_of(weights: Sequence[str] | None) -> dict[str, str]:
     """Where encoders' weights come from, from NAME=PLACE each."""
     for each in weights or ():
         if not all(each.partition("=")):
-            places = "a place is package, hub or a folder"
-            raise PalError(f"--weights must be NAME=PLACE, got {each!r}; {places}")
+            raise PalError(f"--weights must be NAME=PLACE, got {each!r}; a place is package, hub or a folder")
     return dict(each.split("=", 1) for each in weights or ())
 
 
 @contextmanager
-def table_errors(*groups: Sequence[Row]) -> Iterator[None]:
-    """Name rows of the table in errors of the library, which numbers items, and users as `0`, `1`, ..."""
+def table_errors(groups: Mapping[str, Sequence[Row]]) -> Iterator[None]:
+    """Name rows of the table in errors of the library, which numbers the items of each of several users."""
     try:
         yield
     except PalError as error:
-        if not groups or error.row is None or error.problem is None:
+        if error.row is None or error.problem is None:
             raise
-        row = groups[int(error.user or 0)][error.row]
+        row = groups[next(iter(groups)) if error.user is None else error.user][error.row]
         raise row.error(COLUMNS.get(error.column, error.column), error.problem) from None
 
 
@@ -228,7 +227,7 @@ def write_rewards(
     def scored(rows: list[Row]) -> list[tuple[Row, float]]:
         user = [given[row.number - 1] for row in rows] if isinstance(given, list) else given
         prompts, responses = inputs.prompts(rows), inputs.items(rows, "response")
-        with table_errors(rows):
+        with table_errors({"": rows}):
             rewards = inputs.model.score(prompts, responses, user=user)
         # The float whose repr is the shortest decimal of a float32.
         return [(row, float(str(reward))) for row, reward in zip(rows, rewards.numpy(), strict=True)]

@@ -151,7 +151,7 @@ def load(described: Described, device: str, instruction: str | None = None) -> P
         transformer, *pooling = model
         parts = (model.tokenizer, limit, _network(described, transformer.auto_model, limit, device), pooling)
     instruction = prompt if instruction is None else instruction
-    return PooledTokens(*parts, dim=described.dim, device=device, instruction=instruction)
+    return PooledTokens(*parts, device=device, instruction=instruction)
 
 
 class LightTokenizer:

@@ -104,22 +104,23 @@ def read_answers(
     `prompts` and `responses` are text, image or vector, by default what `modality_of` tells. `vectors` are
     the files of `find_vectors`; `pictures` files by the paths in cells, by default those in the log's folder,
     and `sha256` hashes such a file. `ties` are dropped, or kept as labels of 0.5. A `template` puts prompt
-    and response into one text. A cell that stands for nothing, or that no comparison is left, is a PalError.
+    and response into one text. A PalError says which cell stands for nothing, or that no comparison is left.
     """
     log = log if template is None else joined(log, template)
     items, rows = {}, {"prompt": np.full(len(log.pairs), -1, np.int32)}
     named, ids, values = "", [], np.empty((0, 0), np.float32)
     if vectors:
         wanted = {cell for side in SIDES for cell in log.pairs[side].drop_nulls().unique()}
-        named, ids, values = read_vectors(dict(vectors), wanted)
+        named, ids, values = read_vectors(vectors, wanted)
     stated = {"prompts": prompts, "responses": responses}
     modality = {
         half: modality_of([log.pairs[side] for side in sides], stated[half], set(ids))
         for half, sides in HALVES.items()
     }
     if "vector" in modality.values() and not vectors:
-        advice = "name it, or give texts or pictures"
-        raise PalError(f"vectors must be in a file that is named, got none; {advice}")
+        raise PalError(
+            "vectors must be in a file that is named, got none; name it, or give texts or pictures"
+        )
     for kind in dict.fromkeys(filter(None, modality.values())):
         sides = [side for half, sides in HALVES.items() if modality[half] == kind for side in sides]
         if kind == "text":
@@ -371,7 +372,7 @@ def find_vectors(path: Path) -> dict[str, Path]:
     return {f"{FOLDER}{file.name}": file for file in files if file.is_file()}
 
 
-def read_vectors(files: dict[str, Path], wanted: set[str]) -> tuple[str, list[str], np.ndarray]:
+def read_vectors(files: Mapping[str, Path], wanted: set[str]) -> tuple[str, list[str], np.ndarray]:
     """Of the files that `find_vectors` returns the name, the wanted ids, and their vectors, (ids, width)."""
     given, path = next((name, path) for name, path in files.items() if not name.endswith(".ids.txt"))
     name = given.removeprefix(FOLDER)

@@ -34,6 +34,7 @@ HEAD = 1 << 18  # bytes from which the dialect is told
 LONGEST_CELL = 1 << 26  # characters; anything longer is a quote that is not closed
 MOST_FAULTY = 0.1  # share of malformed rows from which on the file, not the row, is at fault
 HOLDERS = ("data", "rows", "examples", "records", "results")  # keys of a list of rows in a JSON object
+DAMAGED = "is damaged or not Parquet ({reason}); export it again"
 Cells = dict[str, Any]
 
 
@@ -187,9 +188,6 @@ def _unpacked(path: Path, name: str, kind: str, scratch: Path) -> Path:
     return out
 
 
-DAMAGED = "is damaged or not Parquet ({reason}); export it again"
-
-
 @contextmanager
 def readable(name: str, problem: str = DAMAGED, *errors: type[Exception]) -> Iterator[None]:
     """Turn a library's errors of reading a file into a PalError; {reason} in the problem is theirs."""
@@ -265,8 +263,9 @@ def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
     if separator != ",":
         said.append(f"{name} separates its columns by {SEPARATORS[separator]}")
     header = next((row for row in csv.reader(io.StringIO(head, newline=""), delimiter=separator) if row), [])
-    rows = _csv_rows(path, name, encoding, separator, header, on_fault)
-    return TableFile(name, rows, header, said=said)
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
+    return TableFile(name, _csv_rows(reader, name, header, on_fault), header, said=said)
 
 
 def _encoding(path: Path, name: str) -> str:
@@ -323,12 +322,8 @@ def _separator(head: str) -> str:
     return best
 
 
-def _csv_rows(
-    path: Path, name: str, encoding: str, separator: str, header: list[str], on_fault: OnFault
-) -> Iterator[Row]:
+def _csv_rows(reader: Any, name: str, header: list[str], on_fault: OnFault) -> Iterator[Row]:
     """The rows below the header; blank lines are none."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
     number, line = 0, 1  # the header is row 0
     while True:
         values = []

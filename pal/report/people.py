@@ -47,7 +47,7 @@ STACKS = 60  # of people who stand alike on the map, along a line
 MARGIN = 14.0  # per cent of the map around the outermost people, for names
 MOST_DRAWN = 1000  # people on the map
 Item = tuple[str, int]  # prompts or responses, and the item's row
-Show = Callable[[set[Item]], Mapping[Item, Row]]
+Show = Callable[[set[Item]], Mapping[Item, str | None]]
 
 
 def judged_answers(
@@ -241,7 +241,7 @@ class Portrait:
     states: Float[Tensor, "users state"]  # theirs
     answers: pl.DataFrame  # held out, judged
     texts: Mapping[str, Sequence[str | None]]  # of prompts and responses; None: a picture; empty of vectors
-    show: Show  # gives items as {"text": ...} or {"image": a data URI}
+    show: Show  # gives pictures as data URIs; None of one that cannot be opened
     shown: int = SHOWN  # responses of what each likes, and of what each dislikes
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by attribute each one's value
     outside: Sequence[str] = ()  # people whom no mix of the prototypes explains
@@ -344,14 +344,15 @@ class Portrait:
         return [self.wants.sides[rank.row] for end in ends for rank in end]
 
     @cached_property
-    def items(self) -> Mapping[Item, Row]:
-        """All that the page shows: responses of descriptions, and people's examples."""
-        wanted = {("prompts", prompt) for prompt, _ in self.responses}
-        wanted |= {("responses", response) for _, response in self.responses}
+    def images(self) -> Mapping[Item, str | None]:
+        """The pictures that the page shows, in descriptions and in people's examples."""
+        wanted = {
+            item for both in self.responses for item in zip(("prompts", "responses"), both, strict=True)
+        }
         for kinds in self.examples.values():
             for answer in (*kinds["telling"], *kinds["mistakes"]):
                 wanted |= {(side, answer[name]) for name, side in SIDES.items()}
-        return self.show({item for item in wanted if item[1] >= 0})
+        return self.show({(side, row) for side, row in wanted if row >= 0 and self.texts[side][row] is None})
 
     @cached_property
     def opening(self) -> int:
@@ -366,11 +367,10 @@ class Portrait:
         """An item's text, cut short, or the name of its picture; None where there is none."""
         if row < 0:
             return None
-        item = self.items.get((side, row), {})
-        if item.get("image"):
-            self.pictures[f"{side}-{row}"] = item["image"]
+        if image := self.images.get((side, row)):
+            self.pictures[f"{side}-{row}"] = image
             return {"picture": f"{side}-{row}"}
-        text = item.get("text") or ""
+        text = self.texts[side][row] or ""
         return {"text": cut(text[self.opening :].strip() if side == "prompts" else text, SHORT)}
 
     def _description(self, each: Description) -> Row:
@@ -380,7 +380,7 @@ class Portrait:
         """
         answers, answer = {response for _, response in self.responses}, None
         if len(answers) == 1 and self.wants.sides[0][0] >= 0:
-            answer = self.items.get(("responses", answers.pop()), {}).get("text")
+            answer = self.texts["responses"][answers.pop()]
 
         def liked(rank: Liked) -> Row:
             asked, said = map(self._cell, ("prompts", "responses"), self.wants.sides[rank.row])

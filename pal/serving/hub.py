@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData
 
@@ -29,7 +29,6 @@ AVERAGE = "average"  # the id that stands for all in a model without its users
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 TAGS = ["pal", "reward-model", "pluralistic-alignment", "personalization", "preference"]
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:])")
-Model = TypeVar("Model", bound=RewardModel)
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ def save_pretrained(
 
 
 def from_pretrained(
-    kind: type[Model], name: Path | str, *, revision: str | None = None, **options: Any
-) -> Model:
+    kind: type[RewardModel], name: Path | str, *, revision: str | None = None, **options: Any
+) -> RewardModel:
     """Read a model from a folder or from the hub, with every number and every file's hash checked.
 
     The name is a folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`,

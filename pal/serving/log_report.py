@@ -58,11 +58,8 @@ def people_of_log(
         for side, items in data.contents.items()
     }
 
-    def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
-        items = {(side, n): data.contents[side][n] for side, n in wanted}
-        return {
-            at: {"text": x} if isinstance(x, str) else {"image": _thumbnail(x)} for at, x in items.items()
-        }
+    def show(wanted: set[Item]) -> dict[Item, str | None]:
+        return {(side, row): _thumbnail(data.contents[side][row]) for side, row in wanted}
 
     asked = torch.unique(data.rows(data.is_in("seen", "train")).question)
     questions = data.comparisons.questions[asked]

@@ -71,9 +71,9 @@ def portrait(
     vectors = data.embedders["responses"] is None or data.embedders["responses"].encoder == "none"
     text = texts(items)
 
-    def show(wanted: set[Item]) -> dict[Item, dict[str, Any]]:
+    def show(wanted: set[Item]) -> dict[Item, str | None]:
         shown = show_items(items, data.dataset, {ids[side][row] for side, row in wanted})
-        return {(side, row): shown.get(ids[side][row], NOTHING) for side, row in wanted}
+        return {(side, row): shown.get(ids[side][row], NOTHING)["image"] for side, row in wanted}
 
     asked = torch.unique(train.question)
     unseen_ones = torch.from_numpy((data.places["users"] == "unseen").to_numpy().astype("int64"))
