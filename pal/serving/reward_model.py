@@ -540,5 +540,5 @@ class RewardModel:
         for row in [] if may_be_same else same.nonzero()[:1, 0].tolist():
             problem = f"must differ from the {sides[0]} response, got the same; leave it out"
             raise place(sides[1], row).error(problem)
-        tables = Embeddings(embedded_prompts.table, embedded.table).without_float64()
+        tables = Embeddings(embedded_prompts.table, embedded.table).to("cpu")
         return tables, Questions(embedded_prompts.rows, first, second)

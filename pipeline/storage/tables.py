@@ -111,7 +111,7 @@ def check(path: Path, made_by: str) -> None:
 
 
 def read_json(path: Path, made_by: str, absent: Any = None) -> Any:
-    """Read JSON that a stage wrote, checked against its folder's manifest; `absent` if it need not be there."""
+    """Read JSON that a stage wrote, checked against its folder's manifest; `absent` stands for no file."""
     if absent is not None and not path.exists():
         return absent
     check(path, made_by)
