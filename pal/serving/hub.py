@@ -77,7 +77,8 @@ def save_pretrained(
     The people seen in fitting, ids and states, stay in it where `users` says so. `RewardModel.save` keeps
     them, and writes no card.
     """
-    write_model(expanded(folder), _shared_files(_shared(model, users=users), about))
+    _, files = _shared(model, about, users=users)
+    write_model(expanded(folder), files)
 
 
 def from_pretrained(
@@ -112,8 +113,7 @@ def push_to_hub(
     default the one that `hf auth login` kept. Further options are those of `HfApi.create_commit`: revision,
     commit_message, create_pr. Returns the commit's address.
     """
-    shared = _shared(model, users=users)
-    files = _shared_files(shared, about)
+    shared, files = _shared(model, about, users=users)
     api = HfApi(token=token)
     try:
         name = api.create_repo(repo, private=private, exist_ok=True).repo_id
@@ -126,19 +126,14 @@ def push_to_hub(
     return str(done)
 
 
-def _shared(model: RewardModel, *, users: bool) -> RewardModel:
-    """The model to share: without its users one stands for all, at the average user's state."""
-    if users or list(model.user_ids) == [AVERAGE]:
-        return model
-    population = model.population.coarsened(len(model.user_ids), FEWEST)
-    # What attributes say could be of few people, and is in evidence of the population as it was.
-    one = {"user_ids": [AVERAGE], "states": population.mean[None]}
-    return replace(model, **one, population=population, attributes=None)
-
-
-def _shared_files(shared: RewardModel, about: About | None) -> dict[str, bytes]:
-    """The model's files and its card."""
-    return shared.files() | {CARD: model_card(shared, about or About()).encode("utf-8")}
+def _shared(model: RewardModel, about: About | None, *, users: bool) -> tuple[RewardModel, dict[str, bytes]]:
+    """The model to share, without its users one who stands for all at the average state; and its files."""
+    if not users and list(model.user_ids) != [AVERAGE]:
+        population = model.population.coarsened(len(model.user_ids), FEWEST)
+        one = {"user_ids": [AVERAGE], "states": population.mean[None]}
+        # What attributes say could be of few people, and is in evidence of the population as it was.
+        model = replace(model, **one, population=population, attributes=None)
+    return model, model.files() | {CARD: model_card(model, about or About()).encode("utf-8")}
 
 
 def _people_in(model: RewardModel) -> str:
