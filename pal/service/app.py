@@ -35,7 +35,7 @@ from pal.service import requests as typed
 from pal.service.answers import Answers
 from pal.service.compute import Job, Models, Needed, Worker
 from pal.serving.aggregates import Aggregate, Kind, rewards_for
-from pal.serving.inputs import Preferences, Side
+from pal.serving.inputs import Preferences
 from pal.serving.reward_model import RewardModel
 from pal.users.taste import Taste
 
@@ -45,7 +45,6 @@ SLOWEST_BODY = 30.0  # seconds within which a request's body must have come
 # Seconds after which the encoding thread and the one that reads requests take turns: by Python's default, ten
 # times as many, encoding slows to a fourth while more requests come than can be served.
 TURN = 0.0005
-SIDES: tuple[Side, ...] = ("prompts", "responses")
 AGAIN = {"Retry-After": "1"}
 WITH_STATUS = {401: {"WWW-Authenticate": "Bearer"}, 429: AGAIN, 503: AGAIN}  # headers of what is refused
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -314,10 +313,11 @@ async def models(service: OfService) -> list[typed.Model]:
     """What is served; details of the models that were used already."""
     listed = {name: typed.Model(name=name, loaded=False) for name in service.models.folders}
     for name, model in service.models.loaded.items():
+        describe = model.input_encoder.describe
         listed[name] = typed.Model(
             name=name, loaded=True, version=model.fingerprint, users=len(model.rows),
             population=model.population.name, needs_prompts=model.reads_prompts,
-            encoders={side: model.input_encoder.describe(side).get("encoder") for side in SIDES},
+            encoders={side: describe(side).get("encoder") for side in ("prompts", "responses")},
             prompt_dim=model.prompt_dim, response_dim=model.response_dim,
         )  # fmt: skip
     return list(listed.values())

@@ -519,11 +519,10 @@ class RewardModel:
         *,
         may_be_same: bool = False,
     ) -> tuple[Embeddings, Questions]:
-        """Questions as rows of embeddings, in the order given.
+        """Questions as rows of embeddings, in the order given: first responses, then second ones.
 
-        Prompts are one per question, or one for all; responses the first one of every question, then the
-        second of every one. `place` names an item in messages by its side, one of `sides` or `prompt`, and
-        its question's number.
+        Prompts are one per question, or one for all. `place` names an item in messages by its side, one of
+        `sides` or `prompt`, and its question's number.
         """
         n = len(responses) // 2
         both = prompts if prompts is None or isinstance(prompts, Tensor) else as_list(prompts)
