@@ -182,9 +182,8 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
     user, tastes, average, attributes = options.user, options.tastes, options.average, options.attributes
     for alone in (average and "--average", attributes and "--attributes"):
         if alone and ((average and attributes) or user is not None or tastes is not None):
-            raise PalError(
-                f"{alone} must stand alone, got another of these, --user or --taste; leave one out"
-            )
+            others = "another of these, --user or --taste"
+            raise PalError(f"{alone} must stand alone, got {others}; leave one out")
     if attributes is not None:
         parts = [part.partition("=") for part in attributes.split(",")]
         if not all(name.strip() and equals for name, equals, _ in parts):

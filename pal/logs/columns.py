@@ -129,10 +129,9 @@ def recognise(
     taken = {*columns.roles.values(), *columns.responses, *columns.scores}
     found = [free[name] for name in NAMES["prompt"] if name in free and free[name] not in taken]
     if len(found) > 1 and "prompt" not in free and "prompt" not in given:
-        raise PalError(
-            f"{table.source} has several columns that could be the prompt, {_listed(found)}; say which "
-            f"by --columns 'prompt={found[0]}', or 'prompt=' for none", column=found[0],
-        )  # fmt: skip
+        said = f"{table.source} has several columns that could be the prompt, {_listed(found)}"
+        advice = f"say which by --columns 'prompt={found[0]}', or 'prompt=' for none"
+        raise PalError(f"{said}; {advice}", column=found[0])
     if found and "prompt" not in given:
         columns.roles["prompt"] = found[0]
     return table, columns
@@ -217,10 +216,8 @@ def _user(table: Table, free: Mapping[str, str]) -> str:
         return first
     frame, n = table.frame, table.frame[first].n_unique()
     if other := [c for c in others if {frame[c].n_unique(), frame.select(first, c).n_unique()} != {n}]:
-        raise PalError(
-            f"{table.source} has several columns that could be the user, {_listed([first, *other])}; say "
-            f"which by --columns 'user_id={first}'", column=first,
-        )  # fmt: skip
+        said = f"{table.source} has several columns that could be the user, {_listed([first, *other])}"
+        raise PalError(f"{said}; say which by --columns 'user_id={first}'", column=first)
     return first
 
 

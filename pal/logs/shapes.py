@@ -243,10 +243,8 @@ def _with_people(pairs: pl.DataFrame, user_ids: str, said: list[str]) -> pl.Data
         )
     if nobody := [user for user in people if normalised_id(user) in NOBODY]:
         n, names = pairs["user_id"].is_in(nobody).sum(), ", ".join(map(shorten, nobody))
-        said.append(
-            f"warning: the user_id of {n:,} rows is {names}, which may name nobody; if it does, leave these "
-            "rows out, since they count as one person"
-        )
+        advice = "if it does, leave these rows out, since they count as one person"
+        said.append(f"warning: the user_id of {n:,} rows is {names}, which may name nobody; {advice}")
     return pairs
 
 
@@ -256,10 +254,9 @@ def _with_times(pairs: pl.DataFrame, columns: Columns, said: list[str]) -> pl.Da
     times = cells.map_elements(parse_time, pl.Datetime("us"))
     if (lost := times.is_null() & cells.is_not_null()).any():
         odd = pairs.row(lost.arg_max(), named=True)
-        said.append(
-            f"warning: {columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW])} is no time but "
-            f"{shorten(odd['timestamp'])}, and taken as empty; write ISO 8601, or seconds since 1970"
-        )
+        cell = f"{columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW])}"
+        got = f"{shorten(odd['timestamp'])}, and taken as empty; write ISO 8601, or seconds since 1970"
+        said.append(f"warning: {cell} is no time but {got}")
     return pairs.with_columns(pl.col("split").replace("", None), timestamp=times)
 
 
@@ -342,10 +339,8 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Values, said: list[str
     unknown = frame.filter(winner.is_not_null() & (winner != "") & ~winner.is_in(list(meaning)))
     if len(unknown) > MOST_FAULTY * len(frame):
         shown = ", ".join(map(repr, distinct[:6]))
-        rule = (
-            f"must say which response won, got {{got}} (of {shown}); say what the values mean, --values "
-            f"'{distinct[0]}=a,{distinct[-1]}=b'"
-        )
+        advice = f"say what the values mean, --values '{distinct[0]}=a,{distinct[-1]}=b'"
+        rule = f"must say which response won, got {{got}} (of {shown}); {advice}"
         raise cell_error(unknown, "winner", columns.roles["winner"], rule)
     side, label = (
         winner.replace_strict({v: m[at] for v, m in meaning.items()}, default=None, return_dtype=kind)
@@ -399,10 +394,9 @@ def winners(
     if 2.0 in rest.values() and set(rest.values()) <= {0.0, 1.0, 2.0}:
         meaning |= {value: (max(int(n) - 1, 0), 1.0 if n else 0.5) for value, n in rest.items()}
     elif {0.0, 1.0} & set(rest.values()) and set(rest.values()) <= {0.0, 0.5, 1.0}:
-        raise PalError(
-            "a winner of 0 or 1 means the first response to some and the second to others; say which, "
-            "--values '0=a,1=b' or --values '1=a,0=b'", column="winner",
-        )  # fmt: skip
+        advice = "say which, --values '0=a,1=b' or --values '1=a,0=b'"
+        rule = "a winner of 0 or 1 means the first response to some and the second to others"
+        raise PalError(f"{rule}; {advice}", column="winner")
     return meaning
 
 
@@ -541,10 +535,8 @@ def _ratings(frame: pl.DataFrame, columns: Columns, seed: int, said: list[str], 
     value = rating.set(~rating.is_finite().fill_null(value=False), None) * (1 if role == "rating" else -1)
     within = "person and prompt" if "prompt" in columns.roles else "person"
     apart = f"{GAP:g} of the person's standard deviations"
-    said.append(
-        f"ratings are compared within a {within}, where they are at least {apart} apart, each with at most "
-        f"{PARTNERS} others"
-    )
+    compared = f"ratings are compared within a {within}, where they are at least {apart} apart"
+    said.append(f"{compared}, each with at most {PARTNERS} others")
     least = GAP * pl.col("value").std(ddof=0).over("user_id")
     none = f"the ratings in {columns.roles[role]} must differ within a {within} by {apart}, got none that do"
     return _matched(frame.with_columns(value=value), least, seed, "without a rating", none)
@@ -559,16 +551,12 @@ def _thumbs(
     meaning = {value: float(word in UP) for value, word in words.items() if word in UP | DOWN}
     if distinct and not meaning:
         shown = ", ".join(map(repr, distinct[:6]))
-        raise PalError(
-            f"{name} must say thumb up or thumb down, got {shown}; say what the values mean, --values "
-            f"'{distinct[0]}=1,{distinct[-1]}=0'", column=name,
-        )  # fmt: skip
+        advice = f"say what the values mean, --values '{distinct[0]}=1,{distinct[-1]}=0'"
+        raise PalError(f"{name} must say thumb up or thumb down, got {shown}; {advice}", column=name)
     thumb = frame["thumb"].replace_strict(meaning, default=None, return_dtype=pl.Float64)
     said.append(f"each thumb is compared with at most {PARTNERS} others")
-    none = (
-        f"the thumbs in {name} make no pair: no person gave one response to a prompt a thumb up and another "
-        "a thumb down; ask for both, or collect comparisons"
-    )
+    none = f"the thumbs in {name} make no pair: no person gave one response to a prompt a thumb up and "
+    none += "another a thumb down; ask for both, or collect comparisons"
     return _matched(frame.with_columns(value=thumb), pl.lit(1.0), seed, "without a thumb up or down", none)
 
 

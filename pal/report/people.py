@@ -95,19 +95,15 @@ def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] |
     if people["gain"].null_count() < len(people):
         gain = people["gain"].drop_nulls().to_numpy()
         helped, hurt = int((gain > 1e-9).sum()), int((gain < -1e-9).sum())
-        said.append(
-            f"Of {len(gain):,} people the personal reward is right more often for {helped:,}, as often for "
-            f"{len(gain) - helped - hurt:,}, and less often for {hurt:,}."
-        )
+        more = f"Of {len(gain):,} people the personal reward is right more often for {helped:,}"
+        said.append(f"{more}, as often for {len(gain) - helped - hurt:,}, and less often for {hurt:,}.")
         place = np.round(gain / BIN).astype(int)
         bins = [
             {"at": round(float(at * BIN), 4), "people": int((place == at).sum())}
             for at in range(min(place.min(), 0), max(place.max(), 0) + 1)
         ]
-    said.append(
-        f"With {n:,} held-out answer{'s' * (n > 1)} a person, a single person's accuracy is uncertain by "
-        f"about {100 * reach:.0f} points."
-    )
+    known = f"With {n:,} held-out answer{'s' * (n > 1)} a person"
+    said.append(f"{known}, a single person's accuracy is uncertain by about {100 * reach:.0f} points.")
     return {
         "sentence": " ".join(said),
         "bins": bins,

@@ -334,10 +334,8 @@ def fit(source: Any, *, out: Path | str | None = None, say: Say | None = None, *
         data = held_out
     method, K, why = _settings(data, options)
     if merged := len(log.pairs) - len(data.comparisons):
-        why = (
-            f"{len(data.comparisons):,} comparisons, one of each person and question; {merged:,} more told "
-            f"the same again, or could not be encoded\n{why}"
-        )
+        others = f"{merged:,} more told the same again, or could not be encoded"
+        why = f"{len(data.comparisons):,} comparisons, one of each person and question; {others}\n{why}"
     measured, learned = _fit(data, method, K, options, "measure")
     method = learned.method or method
     say(why := "\n".join([why, *learned.said]))

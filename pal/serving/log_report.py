@@ -139,9 +139,8 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
     if not metrics["one_reward"]:
         names = ("gain", "gain_low", "gain_high", "people", "personal", "one_for_everyone")
         return pays(*(seen[name] for name in names))
-    said = (
-        f"One reward for everyone is right on {percent(seen['one_for_everyone'])} of the answers held out; "
-    )
+    right = percent(seen["one_for_everyone"])
+    said = f"One reward for everyone is right on {right} of the answers held out; "
     if metrics["looked"]:
         return {"answer": "Not shown", "sentence": f"{said}that people differ could not be shown."}
     said += "whether people differ was not tested, which needs the method auto and at least "
