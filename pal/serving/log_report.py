@@ -14,7 +14,7 @@ from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, dots, pays, percent, render_page, script
+from pal.report.page import FOLDER, Row, data_uri, dots, pays, percent, render_page, script
 from pal.report.people import Item, Portrait, judged_answers, seconds_between
 from pal.serving.reward_model import RewardModel
 
@@ -30,9 +30,7 @@ PLACES = {"seen": "Held-out answers of people in the model", "unseen": "People w
 WIDTH = 96  # of a thumbnail, in pixels
 
 
-def people_of_log(
-    log: Log, data: "Encoded", model: RewardModel, shared: RewardModel | None
-) -> dict[str, Any]:
+def people_of_log(log: Log, data: "Encoded", model: RewardModel, shared: RewardModel | None) -> Row:
     """The people of a log, for the page; `shared` rewards everyone alike, None where the model does."""
     n_users, row = len(data.user_ids), model.rows
     table = model.locate(
@@ -96,7 +94,7 @@ def _thumbnail(item: Any) -> str | None:
     return data_uri(out.getvalue())
 
 
-def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> str:
+def render(metrics: Mapping[str, Any], summary: str, people: Row) -> str:
     """The page: what `pal fit` measured, what was understood of the log, and what `people_of_log` gives."""
     rows = [
         {
