@@ -118,9 +118,8 @@ def read_answers(
         for half, sides in HALVES.items()
     }
     if "vector" in modality.values() and not vectors:
-        raise PalError(
-            "vectors must be in a file that is named, got none; name it, or give texts or pictures"
-        )
+        advice = "name it, or give texts or pictures"
+        raise PalError(f"vectors must be in a file that is named, got none; {advice}")
     for kind in dict.fromkeys(filter(None, modality.values())):
         sides = [side for half, sides in HALVES.items() if modality[half] == kind for side in sides]
         if kind == "text":

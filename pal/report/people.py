@@ -47,15 +47,12 @@ STACKS = 60  # of people who stand alike on the map, along a line
 MARGIN = 14.0  # per cent of the map around the outermost people, for names
 MOST_DRAWN = 1000  # people on the map
 Item = tuple[str, int]  # prompts or responses, and the item's row
+Margins = Float[Tensor, " n"]
 Show = Callable[[set[Item]], Mapping[Item, str | None]]
 
 
 def judged_answers(
-    user_ids: Sequence[str],
-    half: str,
-    pairs: Comparisons,
-    margin: Float[Tensor, " n"],
-    margin_one: Float[Tensor, " n"] | None = None,
+    user_ids: Sequence[str], half: str, pairs: Comparisons, own: Margins, one: Margins | None = None
 ) -> pl.DataFrame:
     """The table of judged answers that `pal.report.people` reads, of one half of the people."""
     q, ahead = pairs.questions[pairs.question], pairs.sign > 0
@@ -67,7 +64,7 @@ def judged_answers(
         "rejected": torch.where(ahead, q.second, q.first).numpy(),
     }
     none = pl.Series([None] * len(pairs), dtype=pl.Float64)
-    for name, chance, margins in (("right", "p", margin), ("one", "p_one", margin_one)):
+    for name, chance, margins in (("right", "p", own), ("one", "p_one", one)):
         columns[name] = none if margins is None else rightness(margins).astype(float)
         columns[chance] = none if margins is None else torch.sigmoid(margins.double()).numpy(force=True)
     return pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "users": pl.String})

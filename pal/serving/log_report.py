@@ -150,9 +150,9 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     told, unseen = answer(metrics), metrics.get("unseen")
     said = f"Does being personal pay? {told['answer']}. {told['sentence']}"
     if unseen and not metrics["one_reward"]:
+        personal, before, one = (percent(unseen[name]) for name in NAMES)
         said += (
-            f" For people who were held out it is right on {percent(unseen['personal'])} after "
-            f"{unseen['answers_each']} answers and on {percent(unseen['without_answers'])} before any, one "
-            f"reward for everyone on {percent(unseen['one_for_everyone'])}."
+            f" For people who were held out it is right on {personal} after {unseen['answers_each']} answers"
         )
+        said += f" and on {before} before any, one reward for everyone on {one}."
     return said.replace("\u00a0", " ")
