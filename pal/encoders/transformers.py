@@ -1,9 +1,7 @@
 """Texts to vectors by a network over tokens and a pooling, such as the hidden states of a language model.
 
-`PooledTokens` is what text encoders share. The encoders of this module are language models or reward models
-of transformers, such as a causal one of some billions.
-
-Names say what is taken: `transformers:ORG/NAME@REVISION+layer=20+pooling=mean`. Published probes of
+`PooledTokens` is what text encoders share. The encoders of this module are language models or reward models,
+whose names say what is taken: `transformers:ORG/NAME@REVISION+layer=20+pooling=mean`. Published probes of
 preferences read the last token of a late layer, which are the defaults here; for a causal model let a
 template put the response last. No code comes from a model's folder, and its weights must be safetensors.
 """

@@ -455,14 +455,9 @@ class RewardModel:
 
     def files(self) -> dict[str, bytes]:
         """The files that `save` writes, by name."""
-        config = {
-            "population": self.population.name,
-            "head": self.config.model_dump(),
-            "fit": self.fit_config.model_dump(),
-            "prompt_dim": self.prompt_dim,
-            "response_dim": self.response_dim,
-            "encoder": dict(self.encoder),
-        }
+        config = {"population": self.population.name, "head": self.config.model_dump()}
+        config |= {"fit": self.fit_config.model_dump(), "prompt_dim": self.prompt_dim}
+        config |= {"response_dim": self.response_dim, "encoder": dict(self.encoder)}
         if self.attributes is not None:
             config["attributes"] = dict(self.attributes.columns)
         return model_files(config, self.tensors(), self.user_ids)
