@@ -82,9 +82,8 @@ def _ways() -> dict[str, Callable[[list[str]], np.ndarray]]:
         """Texts to vectors as the stage encode does it."""
         lengths = np.asarray(encoder.lengths(texts))
         order = np.argsort(lengths, kind="stable")
-        rows = [
-            order[start:end] for start, end in pairwise(encoders.batches(lengths[order].tolist(), budget))
-        ]
+        edges = encoders.batches(lengths[order].tolist(), budget)
+        rows = [order[start:end] for start, end in pairwise(edges)]
         vectors = np.concatenate([encoder.encode([texts[row] for row in some]) for some in rows])
         return vectors[np.argsort(order)]
 

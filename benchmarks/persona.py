@@ -178,20 +178,19 @@ def _rows(results: dict[str, list[Figures]]) -> list[Row]:
     ]
 
 
-CORNERS = (
-    *(("persona", {"queries": queries}) for queries in (25, 10, 5)),
-    ("simulated", {}),
-    *(("pickafilter", {"beta": beta}) for beta in (1.0, 0.5)),
-)
+# Data sets by their row's name, and the persona's queries or the beta of the filters.
+CORNERS = {
+    **{f"persona, queries {queries}": ("persona", queries) for queries in (25, 10, 5)},
+    "simulated": ("simulated", None),
+    **{f"pickafilter, beta {beta}": ("pickafilter", beta) for beta in (1.0, 0.5)},
+}
 
 
 def corners() -> Section:
     """The method auto beside preset ours where people stand at corners; most of an hour of two cores."""
     encode_once()
     rows = []
-    for case, found in by_seed(beside_ours, range(len(CORNERS))).items():
-        name, options = CORNERS[case]
-        what = ", ".join([name, *(f"{option} {value}" for option, value in options.items())])
+    for what, found in zip(CORNERS, by_seed(beside_ours, CORNERS.values()).values(), strict=True):
         each = [one["auto"] - one["ours"] for one in found]
         ours, taken = fmean(one["ours"] for one in found), ", ".join(one["taken"] for one in found)
         note = f"ours {ours:.2f} %; taken: {taken}"
@@ -199,24 +198,24 @@ def corners() -> Section:
     return Section("auto where people stand at corners", {"seeds": list(SEEDS)}, rows)
 
 
-def beside_ours(case: int, seed: int) -> dict[str, Any]:
+def beside_ours(name: str, option: Any, seed: int) -> dict[str, Any]:
     """Accuracies of preset ours and of auto on seen people's test pairs, in per cent, and what auto took."""
-    name, options = CORNERS[case]
     K = 2 if name == "pickafilter" else 3
     with tempfile.TemporaryDirectory() as pictures:
         if name == "persona":
-            given = prepared(seed, **CASES[f"3000 users, {options['queries']}"][0])
+            given = prepared(seed, **CASES[f"3000 users, {option}"][0])
         elif name == "simulated":
             given = values(name, seed, dim=16)
         else:
             drawn_scenes.write(Path(pictures), seed)
-            given = filters(pictures, seed, options["beta"])
+            given = filters(pictures, seed, option)
         data = draw(name, given)
     test = data.select("seen", "test", "known" if name == "persona" else None)
     learned = learn_auto(task_of(data, seed, K))
+    fits = {"ours": fit_study(data, given, K), "auto": learned.fitted}
     found: dict[str, Any] = {"taken": learned.method}
     with torch.no_grad():
-        for key, fitted in (("ours", fit_study(data, given, K)), ("auto", learned.fitted)):
+        for key, fitted in fits.items():
             margin = margins(fitted.head, fitted.states, data.embeddings, test)
             found[key] = 100 * float(rightness(margin).mean())
     return found

@@ -1,11 +1,8 @@
 """Pick-a-Filter: the drawn sample, and the same filters over real photographs; simulated people throughout.
 
-drawn         the embedded sample, drawn anew for each seed
-photographs   ../shared/data/dog_morphs: each photograph beside spoilt copies of itself, photographs held out.
-              The 55 are seven dogs and their mixtures, so that a held-out one has relatives in training.
-
-Every stage runs as `dvc repro` runs it. K=1 is the control that each run fits beside its model. About 10
-minutes on two quiet cores.
+The photographs are seven dogs and their mixtures, each beside spoilt copies of itself; one held out has
+relatives in training. Every stage runs as `dvc repro` runs it; K=1 is the control that each run fits beside
+its model. About 10 minutes on two quiet cores.
 """
 
 import io

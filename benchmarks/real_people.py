@@ -348,28 +348,24 @@ def _planted(seed: int) -> tuple[float, float]:
     embeddings = Embeddings(torch.zeros(0, 0), x)
     lapse = 0.4 * torch.rand(USERS, generator=draw)
     answers = given(lapse)
-    learned = _learn("mixed_effects", embeddings, answers, USERS)
+    learned = registered(METHODS, "mixed_effects").learn(Task(embeddings, answers, USERS))
     found = care_of(learned.fitted.head, learned.population, embeddings, answers, n_users=USERS)
     random = torch.rand(USERS, generator=draw) < 0.2
     answers = given(random.float())
     (rest, _), (test, _) = (divide(each, random[user]) for each in (answers, given(torch.zeros(USERS))))
 
     def right(some: Comparisons) -> float:
-        learned = _learn("mixed_effects", embeddings, some, USERS)
-        return float((_chances(learned, embeddings, some, test, USERS) > 0.5).double().mean())
+        _, chance = _chances("mixed_effects", Task(embeddings, some, USERS), test)
+        return float((chance > 0.5).double().mean())
 
     return float((found.lapse - lapse).abs().mean()), 100 * (right(rest) - right(answers))
 
 
-def _learn(method: str, embeddings: Embeddings, train: Comparisons, n_users: int) -> Learned:
-    return registered(METHODS, method).learn(Task(embeddings, train, n_users))
-
-
-def _chances(
-    learned: Learned, embeddings: Embeddings, train: Comparisons, test: Comparisons, n_users: int
-) -> Tensor:
-    belief = learned.posterior(embeddings, train, n_users)
-    return learned.probability(embeddings, test, belief).double().clamp(1e-6, 1 - 1e-6)
+def _chances(method: str, task: Task, test: Comparisons) -> tuple[Learned, Tensor]:
+    """What a method learns, and its chances of the answers of a test."""
+    learned = registered(METHODS, method).learn(task)
+    belief = learned.posterior(task.embeddings, task.train, task.n_users)
+    return learned, learned.probability(task.embeddings, test, belief).double().clamp(1e-6, 1 - 1e-6)
 
 
 def _ties(table: pl.DataFrame, seed: int) -> dict[str, float]:
@@ -400,9 +396,8 @@ def _ties(table: pl.DataFrame, seed: int) -> dict[str, float]:
     found = {}
     for method in ("bt", "mixed_effects"):
         losses = []
-        for answers in (train, train[(train.label != 0.5).nonzero()[:, 0]]):
-            learned = _learn(method, embeddings, answers, len(workers))
-            chance = _chances(learned, embeddings, answers, test, len(workers))
+        for answers in (train, divide(train, train.label == 0.5)[0]):
+            learned, chance = _chances(method, Task(embeddings, answers, len(workers)), test)
             of_tie = torch.full_like(chance, share)
             if ties := float(learned.population.ties):
                 of_tie = expected_answer(torch.logit(chance), ties).tie

@@ -345,10 +345,8 @@ def in_threads(call: Callable[[int], None], count: int) -> list[threading.Thread
 def many_writers(database: str, folder: Path) -> tuple[int, int, int, float]:
     """Writers at once, to everyone; the first is killed half-way, and another does its work again.
 
-    Meanwhile a service reads tastes; those that it gives at the end must be the library's, of the log.
-
-    Returns:
-        Answers that are lost or doubled, those that are there, tastes that differ, and seconds.
+    Meanwhile a service reads tastes; those that it gives at the end must be the library's, of the log. Gives
+    how many answers are lost or doubled, are there, and how many tastes differ; and seconds.
     """
     model = random_model(DIM, 20, "A", latent=2)
     model.save(folder / NAME)
@@ -388,8 +386,7 @@ def many_writers(database: str, folder: Path) -> tuple[int, int, int, float]:
 def killed_service(database: str, folder: Path) -> tuple[int, int]:
     """Clients write, and send again what was not acknowledged; the service is killed meanwhile.
 
-    Returns:
-        Acknowledged answers that are lost or doubled, and how many are there.
+    Gives how many acknowledged answers are lost or doubled, and how many answers are there.
     """
     random_model(DIM, 20, "A", latent=2).save(folder / NAME)
     over, names, port, draw = threading.Event(), set(), free_port(), random.Random(0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,18 +129,12 @@ CHOSEN = 40  # data sets of each null in which K is chosen
 ONE_REWARD = {"60 epochs": (200, {"epochs": 60, "restarts": 1}), "full settings": (24, {})}
 
 
-class Answers(NamedTuple):
-    """A data set: a row per comparison of a user."""
+def answers(kind: str, seed: int) -> tuple[np.ndarray, ...]:
+    """Draw a data set of one of NULLS or PLURAL.
 
-    user: np.ndarray
-    prompt: np.ndarray
-    chosen: np.ndarray
-    rejected: np.ndarray
-    held_out: np.ndarray
-
-
-def answers(kind: str, seed: int) -> Answers:
-    """Draw a data set of one of NULLS or PLURAL."""
+    Returns:
+        By comparison its user, the prompt, the chosen and the rejected response, and whether it is held out.
+    """
     rng = np.random.default_rng(seed)
     n_users = 10 if kind.startswith("10 users") else 40
     train, test = np.full(n_users, 20), np.full(n_users, 10)
@@ -185,20 +179,19 @@ def answers(kind: str, seed: int) -> Answers:
     sign = np.where(rng.random(n) < expit(margin), 1, -1)[:, None]
     middle = first / np.sqrt(2)
     apart = sign * apart / np.sqrt(2)
-    return Answers(user, prompt, middle + apart, middle - apart, held_out)
+    return user, prompt, middle + apart, middle - apart, held_out
 
 
 def cheap_p_value(kind: str, seed: int) -> float:
     """The p-value of the test on a mixture of three logistic regressions, fitted by EM."""
-    drawn, rng = answers(kind, seed), np.random.default_rng(seed)
-    apart, n_users = drawn.chosen - drawn.rejected, int(drawn.user.max()) + 1
-    rewards = mixture(apart[~drawn.held_out], drawn.user[~drawn.held_out], n_users, rng)
-    user = drawn.user[drawn.held_out]
-    strata = alike_questions(drawn.prompt[drawn.held_out], user)
+    rng = np.random.default_rng(seed)
+    user, prompt, chosen, rejected, held = answers(kind, seed)
+    apart = chosen - rejected
+    rewards = mixture(apart[~held], user[~held], int(user.max()) + 1, rng)
+    strata = alike_questions(prompt[held], user[held])
     if strata is None:
         return 1.0
-    margins = apart[drawn.held_out] @ rewards.T
-    return shuffle_test(margins, user, strata, shuffles=SHUFFLES, rng=rng)
+    return shuffle_test(apart[held] @ rewards.T, user[held], strata, shuffles=SHUFFLES, rng=rng)
 
 
 def mixture(apart: np.ndarray, user: np.ndarray, n_users: int, rng: np.random.Generator) -> np.ndarray:
@@ -233,8 +226,7 @@ def fitted_p_value(kind: str, seed: int) -> float:
 
 def as_task(kind: str, seed: int) -> tuple[Task, Comparisons]:
     """Draw a data set of one of NULLS or PLURAL: what is to be learned, and comparisons held out."""
-    drawn = answers(kind, seed)
-    user, prompts, *responses, held_out = map(torch.from_numpy, drawn)
+    user, prompts, *responses, held_out = map(torch.from_numpy, answers(kind, seed))
     row = torch.arange(len(user))
     every = Comparisons.from_pairs(user=user, prompt=row, chosen=row, rejected=row + len(row))
     train, test = divide(every, held_out)

@@ -14,7 +14,6 @@ from pipeline import PipelineError
 from pipeline.datasets.base import AtLeastOne, Text
 from pipeline.params import Seed
 
-ROOT = Path(__file__).parents[1]
 PAPER = Path(__file__).with_name("paper.yaml")
 SCALES = ("laptop", "paper")
 # Axes that need data of their own, and those that need a fit of their own; along the others one fit is read.

@@ -35,18 +35,15 @@ class Embeddings:
         """Widths of both, as models take them."""
         return {"prompt_dim": self.prompts.shape[1], "response_dim": self.responses.shape[1]}
 
-    def without_float64(self) -> "Embeddings":
-        """The same as float32 where they are float64, which no model reads."""
-        return self._each(lambda table: table.float() if table.dtype == torch.float64 else table)
-
     def to(self, device: torch.device | str) -> "Embeddings":
-        """The same embeddings on another device."""
-        return self._each(lambda table: table.to(device))
+        """The same embeddings on a device; float64, which no model reads, becomes float32."""
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Embeddings":
-        prompts = change(self.prompts)
+        def moved(table: Tensor) -> Tensor:
+            return table.to(device, torch.float32 if table.dtype == torch.float64 else table.dtype)
+
+        prompts = moved(self.prompts)
         # A table that serves twice stays one.
-        return Embeddings(prompts, prompts if self.responses is self.prompts else change(self.responses))
+        return Embeddings(prompts, prompts if self.responses is self.prompts else moved(self.responses))
 
 
 @dataclass(frozen=True)

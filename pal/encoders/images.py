@@ -2,14 +2,10 @@
 
 Only JPEG, PNG and WebP are opened, told by their content and not by their name. Pillow reads the header
 first, and an image of too many pixels is refused before any is decoded. What comes out is what a browser
-shows, with these choices:
-
-- EXIF's orientation is applied.
-- Transparency lies on white.
-- Of an animation the first frame is taken (of a PNG the picture that stands for it).
-- 16 bits a sample become the upper 8.
-- CMYK becomes RGB by the plain formula. Colour profiles and gamma are not applied.
-- Whatever follows an image's end is ignored; a file that ends early is refused.
+shows: EXIF's orientation is applied, transparency lies on white, and of an animation the first frame is taken
+(of a PNG the picture that stands for it). 16 bits a sample become the upper 8; CMYK becomes RGB by the plain
+formula; colour profiles and gamma are not applied. Whatever follows an image's end is ignored; a file that
+ends early is refused.
 """
 
 import io

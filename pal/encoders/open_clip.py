@@ -1,9 +1,8 @@
 """CLIP models of open_clip, and PickScore: images and texts into one space.
 
-`clip-vit-h-14` is held to the published hash of its weights. Of `pickscore`, whose revision is pinned, and of
-any other model no published hash is known; the hash of its weights is recorded beside every vector. Weights
-are safetensors, never a pickle. Names that start with `untrained-` are architectures with random weights of
-a fixed seed; no other name runs without weights. Vectors are what the projections give, not of unit length.
+`clip-vit-h-14` is held to the published hash of its weights; of others none is known, and the hash of their
+weights is recorded beside every vector. Names that start with `untrained-` are architectures with random
+weights of a fixed seed; no other name runs without weights. Vectors are not of unit length.
 """
 
 import copy
@@ -199,9 +198,7 @@ def _open_clip_towers(described: Described, config: Config) -> Towers:
 def _transformers_towers(described: Described, config: Config) -> Towers:
     """PickScore_v1, CLIP-H fine-tuned on Pick-a-Pic, or any CLIPModel of transformers in a local folder.
 
-    Its processor is that of laion/CLIP-ViT-H-14-laion2B-s32B-b79K: CLIP's pixels, and CLIP's vocabulary,
-    which open_clip carries. Texts are cleaned as that processor does, not as open_clip does: HTML
-    entities stay.
+    Its processor is that of CLIP-H, whose vocabulary open_clip carries; HTML entities in texts stay.
     """
     from open_clip import SimpleTokenizer
     from transformers import CLIPModel

@@ -1,8 +1,8 @@
 """Sentence-transformers models: published ones, or any other of the hub or of a folder.
 
-Those in PUBLISHED are held to the published hash of their weights. Any other goes by
-`sentence-transformers:ORG/NAME`, or `...@REVISION`; its hash is recorded, and there is none to compare it
-with. No code comes from a model's folder: its modules must be the library's own, and its weights safetensors.
+Those in PUBLISHED are held to the published hash of their weights; of any other, which goes by
+`sentence-transformers:ORG/NAME` or `...@REVISION`, the hash is recorded. No code comes from a model's folder:
+its modules must be the library's own, and its weights safetensors.
 """
 
 import hashlib
@@ -151,7 +151,7 @@ def load(described: Described, device: str, instruction: str | None = None) -> P
         transformer, *pooling = model
         parts = (model.tokenizer, limit, _network(described, transformer.auto_model, limit, device), pooling)
     instruction = prompt if instruction is None else instruction
-    return PooledTokens(*parts, dim=described.dim, device=device, instruction=instruction)
+    return PooledTokens(*parts, device=device, instruction=instruction)
 
 
 class LightTokenizer:

@@ -1,9 +1,7 @@
 """Texts to vectors by a network over tokens and a pooling, such as the hidden states of a language model.
 
-`PooledTokens` is what text encoders share. The encoders of this module are language models or reward models
-of transformers, such as a causal one of some billions.
-
-Names say what is taken: `transformers:ORG/NAME@REVISION+layer=20+pooling=mean`. Published probes of
+`PooledTokens` is what text encoders share. The encoders of this module are language models or reward models,
+whose names say what is taken: `transformers:ORG/NAME@REVISION+layer=20+pooling=mean`. Published probes of
 preferences read the last token of a late layer, which are the defaults here; for a causal model let a
 template put the response last. No code comes from a model's folder, and its weights must be safetensors.
 """
@@ -55,12 +53,11 @@ class PooledTokens:
         network: "Network",
         pooling: "Sequence[Pooling]",
         *,
-        dim: int,
         device: str,
         instruction: str = "",
     ) -> None:
         self._tokenizer, self._limit, self._network, self._pooling = tokenizer, limit, network, pooling
-        self._dim, self._device, self._instruction = dim, device, instruction
+        self._device, self._instruction = device, instruction
         self._token_ids: dict[str, np.ndarray] = {}
 
     def lengths(self, texts: list[str]) -> list[int]:
@@ -74,8 +71,6 @@ class PooledTokens:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        if not texts:
-            return np.empty((0, self._dim), dtype=np.float32)
         if all(text in self._token_ids for text in texts):
             rows = [self._token_ids[text] for text in texts]
         else:
@@ -237,5 +232,5 @@ def load(
         given = {"input_ids": token_ids, "attention_mask": attention_mask}
         return model(**given, output_hidden_states=True, use_cache=False).hidden_states[number].float()
 
-    given = {"dim": described.dim, "device": device, "instruction": instruction or ""}
-    return PooledTokens(tokenizer, limit, network, [POOLINGS[pooling]], **given)
+    options = {"device": device, "instruction": instruction or ""}
+    return PooledTokens(tokenizer, limit, network, [POOLINGS[pooling]], **options)

@@ -36,17 +36,9 @@ class Objective(nn.Module, ABC):
     def __init__(self, embeddings: Embeddings, train: Comparisons, config: FitConfig) -> None:
         super().__init__()
         self.embeddings, self.train_set, self.config = embeddings, train, config
+        self.device = train.user.device
         self.batch_size = min(config.batch_size or len(train), len(train))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the comparisons lie."""
-        return self.train_set.user.device
-
-    @property
-    def n_batches(self) -> int:
-        """Batches in an epoch."""
-        return -(-len(self.train_set) // self.batch_size)
+        self.n_batches = -(-len(train) // self.batch_size)  # in an epoch
 
     def batches(self) -> Iterator[Comparisons]:
         """One epoch: every comparison once, in a new random order.
@@ -325,11 +317,8 @@ def simplex_grid(K: int, max_points: int) -> Float[Tensor, "points K"]:
     return torch.tensor(rows, dtype=torch.float32) / steps
 
 
-def _user_blocks(counts: Int[Tensor, " users"], size: int) -> Iterator[Int[Tensor, " block"]]:
+def _user_blocks(counts: Int[Tensor, " users"], size: int) -> tuple[Int[Tensor, " block"], ...]:
     """Rows of users in blocks of about `size` answers, in order; a block without answers joins another."""
-    if not len(counts):
-        return
     block = (counts.cumsum(0) - 1).clamp_min(0) // size
-    yield from torch.arange(len(counts), device=counts.device).split(
-        torch.unique_consecutive(block, return_counts=True)[1].tolist()
-    )
+    n_users = torch.unique_consecutive(block, return_counts=True)[1]
+    return torch.arange(len(counts), device=counts.device).split(n_users.tolist())

@@ -67,7 +67,7 @@ def fit(
     kind = registered(OBJECTIVES, config.objective)
     descends = isinstance(kind, type)
     device = device if descends else "cpu"
-    embeddings, train = embeddings.without_float64().to(device), train.to(device)
+    embeddings, train = embeddings.to(device), train.to(device)
     if config.weighting == "users":
         train = user_balanced(train, n_users)
     val = val.to(device) if val is not None and len(val) else None

@@ -11,7 +11,6 @@ from pal.comparisons import Comparisons, Embeddings
 from pal.config import FitConfig, HeadConfig, preset
 from pal.fitting.attributes import AttributePrior, Attributes, fit_attributes
 from pal.fitting.trainer import Fitted, Progress, few_threads, fit
-from pal.models.base import feature_blocks
 from pal.users.gaussian import Gaussian
 from pal.users.population import Population, Posterior, fit_population
 
@@ -120,14 +119,10 @@ class Learned:
         self, embeddings: Embeddings, comparisons: Comparisons, posterior: Posterior
     ) -> Float[Tensor, " n"]:
         """P(the chosen response is preferred), averaged over the belief about each comparison's user."""
-        model, population = self.fitted.head, self.population
-        blocks = [comparisons.sign[:0].double()]
+        head, loss = self.fitted.head, self.config.loss
         with torch.no_grad():
-            for block, features, row in feature_blocks(model, embeddings, comparisons):
-                asked = features.index_select(0, row)
-                first = population.probability(model, asked, block.user, posterior, self.config.loss)
-                blocks.append(torch.where(block.sign > 0, first, 1 - first).double())
-        return torch.cat(blocks)
+            first = self.population.chances(head, embeddings, comparisons, posterior, loss)
+            return torch.where(comparisons.sign > 0, first, 1 - first).double()
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,10 @@ class MappedModel(PreferenceModel):
 
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs_prompts = config, config.inputs == "prompt_and_response"
         if self.needs_prompts and not prompt_dim:
             raise PalError("inputs must be 'response' where there are no prompts, got 'prompt_and_response'")
         self.f = StackedMLP(response_dim + prompt_dim * self.needs_prompts, 1, config)
-
-    @override
-    @property
-    def needs_prompts(self) -> bool:
-        return self.config.inputs == "prompt_and_response"
 
     def map_responses(
         self, prompts: Float[Tensor, "n c"], responses: Float[Tensor, "n x"]
@@ -68,11 +63,7 @@ class IdealPointModel(MappedModel, PrototypeModel):
         dim = response_dim + prompt_dim * self.needs_prompts
         width = config.latent if config.prototypes == "latent" else dim
         self.prototypes = nn.Parameter(functional.normalize(torch.randn(config.K, width), dim=-1))
-
-    @override
-    @property
-    def linear(self) -> bool:
-        return self.config.distance == "squared" and self.config.prototypes != "input"
+        self.linear = config.distance == "squared" and config.prototypes != "input"
 
     def ideal_points(self, weights: Float[Tensor, "n K"]) -> Float[Tensor, "n latent"]:
         """Ideal points of users with these weights, in the preference space."""

@@ -43,9 +43,11 @@ class LinearModel(LinearInState):
     the config `inputs`, `latent` (directions), `known_items` and `item_directions` are read.
     """
 
+    block_size = BLOCK
+
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs_prompts = config, config.inputs == "products"
         if self.needs_prompts and not prompt_dim:
             raise PalError("inputs must be 'response' where there are no prompts, got 'products'")
         crossed = (min(CROSSED, prompt_dim), min(CROSSED, response_dim)) if self.needs_prompts else (0, 0)
@@ -68,18 +70,8 @@ class LinearModel(LinearInState):
 
     @override
     @property
-    def needs_prompts(self) -> bool:
-        return self.config.inputs == "products"
-
-    @override
-    @property
     def state_dim(self) -> int:
         return self.config.latent + self.config.item_directions + 1
-
-    @override
-    @property
-    def block_size(self) -> int:
-        return BLOCK
 
     @classmethod
     def from_comparisons(
@@ -129,8 +121,7 @@ class LinearModel(LinearInState):
 
     def reading_alike(self, config: HeadConfig) -> "LinearModel":
         """A model of the same phi with other options, all else of it zero."""
-        dims = {"prompt_dim": len(self.prompt_directions), "response_dim": len(self.centre)}
-        model = LinearModel(config, **dims)
+        model = LinearModel(config, prompt_dim=len(self.prompt_directions), response_dim=len(self.centre))
         for name in ("centre", "prompt_centre", "prompt_directions", "response_directions"):
             getattr(model, name).copy_(getattr(self, name))
         return model

@@ -24,14 +24,9 @@ class RoutedModel(PrototypeModel):
 
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs_prompts = config, prompt_dim > 0
         self.rewards = nn.Linear(response_dim, config.K, bias=False)
         self.router = nn.Linear(prompt_dim, config.K) if prompt_dim else None
-
-    @override
-    @property
-    def needs_prompts(self) -> bool:
-        return self.router is not None
 
     def route(self, prompts: Float[Tensor, "n c"], n: int) -> Float[Tensor, "n K"]:
         """Logarithms of the router's weights, up to a constant."""
@@ -76,15 +71,10 @@ class GeneralPreferenceModel(PrototypeModel):
 
     def __init__(self, config: HeadConfig, *, prompt_dim: int, response_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs_prompts = config, prompt_dim > 0
         self.places = nn.Linear(response_dim, 2 * config.latent)
         self.gates = nn.Linear(prompt_dim, config.latent) if prompt_dim else None
         self.register_buffer("average", torch.zeros(response_dim))
-
-    @override
-    @property
-    def needs_prompts(self) -> bool:
-        return self.gates is not None
 
     def compare(
         self, prompts: Float[Tensor, "n c"], first: Float[Tensor, "n x"], second: Float[Tensor, "n x"]

@@ -312,21 +312,15 @@ async def ask(request: typed.Ask, service: OfService) -> typed.Asked:
 @router.get("/models", tags=["models"])
 async def models(service: OfService) -> list[typed.Model]:
     """What is served; details of the models that were used already."""
-    loaded = {
-        name: typed.Model(
-            name=name,
-            loaded=True,
-            version=model.fingerprint,
-            users=len(model.rows),
-            population=model.population.name,
-            needs_prompts=model.reads_prompts,
+    listed = {name: typed.Model(name=name, loaded=False) for name in service.models.folders}
+    for name, model in service.models.loaded.items():
+        listed[name] = typed.Model(
+            name=name, loaded=True, version=model.fingerprint, users=len(model.rows),
+            population=model.population.name, needs_prompts=model.reads_prompts,
             encoders={side: model.input_encoder.describe(side).get("encoder") for side in SIDES},
-            prompt_dim=model.prompt_dim,
-            response_dim=model.response_dim,
-        )
-        for name, model in service.models.loaded.items()
-    }
-    return [loaded.get(name) or typed.Model(name=name, loaded=False) for name in service.models.folders]
+            prompt_dim=model.prompt_dim, response_dim=model.response_dim,
+        )  # fmt: skip
+    return list(listed.values())
 
 
 @router.get("/people", tags=["people"])

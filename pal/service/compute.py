@@ -97,7 +97,6 @@ class Worker:
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.counts = {"batches": 0, "jobs": 0, "encoded": 0, "cached": 0, "refused": 0}
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._encoders: dict[tuple[str, Side], bytes] = {}  # what makes two sides' embeddings the same
         self._thread = threading.Thread(target=self._work, name="pal-worker", daemon=True)
         self._thread.start()
 
@@ -164,7 +163,7 @@ class Worker:
                 if not isinstance(items, list):
                     job.keys.append(None)
                     continue
-                encoder = self._encoder(job.model, side)
+                encoder = _encoder(job.model, side)
                 keys = [_key(encoder, item) for item in items]
                 job.keys.append(keys)
                 for key, item in zip(keys, items, strict=True):
@@ -200,13 +199,11 @@ class Worker:
         while len(self._cache) > MOST_CACHED:
             self._cache.popitem(last=False)
 
-    def _encoder(self, model: RewardModel, side: Side) -> bytes:
-        """What tells encoders apart; a side that is given as vectors has one of its own."""
-        known = (model.fingerprint, side)
-        if known not in self._encoders:
-            about = repr(sorted(model.input_encoder.describe(side).items()) or known)
-            self._encoders[known] = blake2b(about.encode(), digest_size=16).digest()
-        return self._encoders[known]
+
+def _encoder(model: RewardModel, side: Side) -> bytes:
+    """What tells encoders apart; a side that is given as vectors has one of its own."""
+    about = repr(sorted(model.input_encoder.describe(side).items()) or (model.fingerprint, side))
+    return blake2b(about.encode(), digest_size=16).digest()
 
 
 def _key(encoder: bytes, item: str | bytes) -> bytes:

@@ -256,10 +256,8 @@ class Shown(NamedTuple):
 class Study:
     """Which question a participant of a study sees next, and on which side its responses stand.
 
-    Everything follows from the answers so far and the participant's id, so that a page that is loaded again,
-    or an answer that is sent twice, finds the same question.
-
-    A share of the questions is drawn at random, so that the answers stay usable for evaluation.
+    Everything follows from the answers so far and the participant's id, so that a page that is loaded again
+    finds the same question. A share is drawn at random, so that the answers stay usable for evaluation.
     """
 
     demo: Demo

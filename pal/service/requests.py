@@ -259,12 +259,11 @@ class OpenRLHF(BaseModel):
     labels: list[Any] | None = Field(None, max_length=MOST_ITEMS)
 
 
-def read_items(items: Sequence[Any] | None, side: Side, name: str) -> list[Raw] | Tensor:
+def read_items(items: Sequence[Any], side: Side, name: str) -> list[Raw] | Tensor:
     """Items of a request or the log of answers as they are encoded: texts and bytes, or one table.
 
     Messages are read as the side needs it; `name` is that of the items in errors.
     """
-    items = items or []
     if items and all(_kind_of(item) == "vector" for item in items):
         if len({len(item) for item in items}) > 1:
             raise PalError(f"{name} must be embeddings of one width, got several widths")

@@ -8,7 +8,7 @@ responses to a prompt first, so that they compare what a response *gains* a grou
 Shapes: n responses, groups (states that rewards are taken for).
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -36,9 +36,9 @@ class Aggregate:
     """
 
     kind: Kind = "mean"
-    # Whose rewards: states, one a row, or users (ids, tastes, states, None), by name or not. By default the
-    # population's; for the worst of a model with prototypes, these.
-    groups: Tensor | Mapping[str, User] | Sequence[User] | None = None
+    # Whose rewards: states, one a row, or users (ids, tastes, states, None). By default the population's; for
+    # the worst of a model with prototypes, these.
+    groups: Tensor | Sequence[User] | None = None
     share: float = 0.5  # of the population, in [0, 1]; quantile alone
     centred: bool = False  # whether each group's mean over the responses to one prompt is subtracted first
 
@@ -47,10 +47,9 @@ class Aggregate:
             raise PalError(f"an aggregate must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
         if not isinstance(self.share, Real) or isinstance(self.share, bool) or not 0 <= self.share <= 1:
             raise PalError(f"a quantile's share must lie in [0, 1], got {self.share!r}; 0 is the worst off")
-        groups = self.groups
-        if groups is not None and not isinstance(groups, Tensor | Mapping | list | tuple):
-            raise PalError(f"groups must be states, a mapping or a list, got {type(groups).__name__}")
-        if groups is not None and not len(groups):
+        if self.groups is not None and not isinstance(self.groups, Tensor | list | tuple):
+            raise PalError(f"groups must be states or a list, got {type(self.groups).__name__}")
+        if self.groups is not None and not len(self.groups):
             raise PalError("groups must hold at least one, got none; leave them out for the population")
 
     @property
@@ -66,8 +65,7 @@ class Aggregate:
                 return torch.eye(K), torch.full((K,), 1 / K)
             prior = model.population.prior
             return prior.states, prior.masses
-        users = list(self.groups.values() if isinstance(self.groups, Mapping) else self.groups)
-        states = model.states_of(users, len(users))
+        states = model.states_of(list(self.groups), len(self.groups))
         return states, torch.full((len(states),), 1 / len(states))
 
     def combine(

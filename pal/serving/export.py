@@ -237,12 +237,12 @@ def _scalar_model(model: RewardModel, user: User, prompt: str | None) -> tuple[A
     encoder.tokenizer.model_max_length = int(encoder.max_seq_length)
     network = encoder[0].auto_model
     made_from = {"fingerprint": model.fingerprint, "encoder": description["encoder"]}
+    made_from["weights_sha256"] = described.weights_sha256
     config = ScalarConfig(
         encoder_config={k: v for k, v in network.config.to_dict().items() if not names_code(k)},
         pooling=pooling, unit_length=unit_length, stored=description.get("dtype", "float32"),
         max_tokens=int(encoder.max_seq_length), head=model.config.model_dump(), prompts=prompts,
-        prompt_dim=model.prompt_dim if model.head.needs_prompts else 0,
-        made_from={**made_from, "weights_sha256": described.weights_sha256},
+        prompt_dim=model.prompt_dim if model.head.needs_prompts else 0, made_from=made_from,
     )  # fmt: skip
     with torch.random.fork_rng():  # building draws random weights, which are replaced
         scalar = ScalarReward(config)

@@ -1,12 +1,10 @@
 """Sharing a model with its card: as a folder, or on the Hugging Face hub.
 
-A shared model is what `RewardModel.save` writes, and a card. A model holds people: the ids of all who were
-seen in fitting, each with their state. They are left out unless asked for, and of the population points of
-fewer than five people are merged with their neighbours. New people are located by it all the same; where
-points were merged, tastes of the model do not fit the shared one.
+A model holds people: the ids of all who were seen in fitting, each with their state. They are left out unless
+asked for, and of the population points of fewer than five people are merged with their neighbours. New people
+are located by it all the same; where points were merged, tastes of the model do not fit the shared one.
 
-In a card, everything that comes from data or a caller is escaped, so that a name cannot become a heading or a
-script.
+In a card everything that comes from data or a caller is escaped.
 """
 
 import html
@@ -15,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData
 
@@ -29,7 +27,6 @@ AVERAGE = "average"  # the id that stands for all in a model without its users
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 TAGS = ["pal", "reward-model", "pluralistic-alignment", "personalization", "preference"]
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$@:])")
-Model = TypeVar("Model", bound=RewardModel)
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,13 @@ def save_pretrained(
     The people seen in fitting, ids and states, stay in it where `users` says so. `RewardModel.save` keeps
     them, and writes no card.
     """
-    write_model(expanded(folder), _shared_files(_shared(model, users=users), about))
+    _, files = _shared(model, about, users=users)
+    write_model(expanded(folder), files)
 
 
 def from_pretrained(
-    kind: type[Model], name: Path | str, *, revision: str | None = None, **options: Any
-) -> Model:
+    kind: type[RewardModel], name: Path | str, *, revision: str | None = None, **options: Any
+) -> RewardModel:
     """Read a model from a folder or from the hub, with every number and every file's hash checked.
 
     The name is a folder, or a repository of the hub, `ORG/NAME`; the hub's token is that of `hf auth login`,
@@ -110,19 +108,12 @@ def push_to_hub(
 ) -> str:
     """Upload a model and its card to the hub, and say on standard error what of people goes along.
 
-    Returns the commit's address.
-
-    Args:
-        model: What to upload.
-        repo: `ORG/NAME`; made where missing.
-        about: What the card says beside what the model itself knows.
-        users: Whether the people seen in fitting, ids and states, go with it. Think before.
-        private: Whether a new repository is private; None is as the organisation has it.
-        token: The hub's; by default the one that `hf auth login` kept.
-        **commit: What else `HfApi.create_commit` takes: revision, commit_message, create_pr.
+    The people seen in fitting, ids and states, go with it where `users` says so: think before. A repository,
+    `ORG/NAME`, that is missing is made; None for `private` is as the organisation has it. The token is by
+    default the one that `hf auth login` kept. Further options are those of `HfApi.create_commit`: revision,
+    commit_message, create_pr. Returns the commit's address.
     """
-    shared = _shared(model, users=users)
-    files = _shared_files(shared, about)
+    shared, files = _shared(model, about, users=users)
     api = HfApi(token=token)
     try:
         name = api.create_repo(repo, private=private, exist_ok=True).repo_id
@@ -135,19 +126,14 @@ def push_to_hub(
     return str(done)
 
 
-def _shared(model: RewardModel, *, users: bool) -> RewardModel:
-    """The model to share: without its users one stands for all, at the average user's state."""
-    if users or list(model.user_ids) == [AVERAGE]:
-        return model
-    population = model.population.coarsened(len(model.user_ids), FEWEST)
-    # What attributes say could be of few people, and is in evidence of the population as it was.
-    one = {"user_ids": [AVERAGE], "states": population.mean[None]}
-    return replace(model, **one, population=population, attributes=None)
-
-
-def _shared_files(shared: RewardModel, about: About | None) -> dict[str, bytes]:
-    """The model's files and its card."""
-    return shared.files() | {CARD: model_card(shared, about or About()).encode("utf-8")}
+def _shared(model: RewardModel, about: About | None, *, users: bool) -> tuple[RewardModel, dict[str, bytes]]:
+    """The model to share, without its users one who stands for all at the average state; and its files."""
+    if not users and list(model.user_ids) != [AVERAGE]:
+        population = model.population.coarsened(len(model.user_ids), FEWEST)
+        one = {"user_ids": [AVERAGE], "states": population.mean[None]}
+        # What attributes say could be of few people, and is in evidence of the population as it was.
+        model = replace(model, **one, population=population, attributes=None)
+    return model, model.files() | {CARD: model_card(model, about or About()).encode("utf-8")}
 
 
 def _people_in(model: RewardModel) -> str:

@@ -74,10 +74,9 @@ class PolicyReward:
                 self.model.state_of(taste)
             except PalError as error:
                 raise PalError(f"user {user_id!r}: {error}", user=user_id) from None
-        if self.column is None and not isinstance(self.user, Aggregate):
-            self.model.state_of(self.user)
-        elif self.column is None:
-            self.user.states(self.model)
+        if self.column is None:
+            by_all = isinstance(self.user, Aggregate)
+            self.user.states(self.model) if by_all else self.model.state_of(self.user)
 
     @property
     def __name__(self) -> str:  # what TRL logs it under

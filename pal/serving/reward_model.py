@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -51,9 +51,7 @@ from pal.users.question_choice import (
 )
 from pal.users.taste import Taste, sum_evidence, to_units
 
-Method = TypeVar("Method", bound=Callable[..., Any])
 User: TypeAlias = str | Taste | Tensor | None
-Some = TypeVar("Some", bound="RewardModel")  # not typing.Self, which the shape checks in tests cannot read
 Answers: TypeAlias = Preferences | Sequence[Preference | Mapping[str, Any] | Sequence[Any]]
 
 # Texts and pictures are encoded this many at a time, which bounds memory; as many as it allows, since what
@@ -72,7 +70,7 @@ class Ranked(NamedTuple):
     reward: float  # only differences for one user and one prompt mean anything
 
 
-def in_float32(method: Method) -> Method:
+def in_float32(method: Callable) -> Callable:
     """A method of a model that computes in float32 whatever the caller's autocast, as a trainer's, says."""
 
     @wraps(method)
@@ -80,7 +78,7 @@ def in_float32(method: Method) -> Method:
         with torch.autocast(self.head.device.type, enabled=False):
             return method(self, *args, **options)
 
-    return run  # type: ignore[return-value]
+    return run
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -135,7 +133,7 @@ class RewardModel:
 
     @classmethod
     def from_fit(
-        cls: type[Some],
+        cls,
         fitted: Fitted,
         embeddings: Embeddings,
         *,
@@ -143,7 +141,7 @@ class RewardModel:
         fit_config: FitConfig,
         encoder: Mapping[str, Any],
         attributes: AttributePrior | None = None,
-    ) -> Some:
+    ) -> "RewardModel":
         """The model that a fit leaves behind, on the CPU, with a population fitted to its users' states.
 
         Of the embeddings that were fitted on only the widths are read; for the rest see the class.
@@ -457,14 +455,9 @@ class RewardModel:
 
     def files(self) -> dict[str, bytes]:
         """The files that `save` writes, by name."""
-        config = {
-            "population": self.population.name,
-            "head": self.config.model_dump(),
-            "fit": self.fit_config.model_dump(),
-            "prompt_dim": self.prompt_dim,
-            "response_dim": self.response_dim,
-            "encoder": dict(self.encoder),
-        }
+        config = {"population": self.population.name, "head": self.config.model_dump()}
+        config |= {"fit": self.fit_config.model_dump(), "prompt_dim": self.prompt_dim}
+        config |= {"response_dim": self.response_dim, "encoder": dict(self.encoder)}
         if self.attributes is not None:
             config["attributes"] = dict(self.attributes.columns)
         return model_files(config, self.tensors(), self.user_ids)
@@ -547,5 +540,5 @@ class RewardModel:
         for row in [] if may_be_same else same.nonzero()[:1, 0].tolist():
             problem = f"must differ from the {sides[0]} response, got the same; leave it out"
             raise place(sides[1], row).error(problem)
-        tables = Embeddings(embedded_prompts.table, embedded.table).without_float64()
+        tables = Embeddings(embedded_prompts.table, embedded.table).to("cpu")
         return tables, Questions(embedded_prompts.rows, first, second)

@@ -3,8 +3,7 @@
 `model.safetensors` holds every tensor, `users.json` the ids of the seen users in the order of their states,
 `config.json` the format's version, the names of model and population, and their options; `SHA256SUMS` the
 sha256 of these three, as `sha256sum -c` reads it. A shared model has a card, `README.md`, which is not read.
-A folder is written beside its place and moved there whole. Every number is checked on loading; pickles are
-never read.
+Every number is checked on loading; pickles are never read.
 """
 
 import hashlib

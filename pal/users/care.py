@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pal.comparisons import Comparisons, Embeddings
-from pal.models.base import PreferenceModel, feature_blocks
+from pal.models.base import PreferenceModel
 from pal.users.population import Population
 
 FOLDS = 4  # in which a person's answers are foretold from the others
@@ -91,15 +91,13 @@ def _foretold(
         for number in range(FOLDS):
             rest = comparisons[(among & (fold != number)).nonzero()[:, 0]]
             asked = comparisons[(among & (fold == number)).nonzero()[:, 0]]
+            asked = replace(asked, user=asked.user - start)
             with torch.no_grad():
                 read = population.evidence(model, embeddings, rest, loss)
                 said = population.total(read, rest.user - start, min(USERS_AT_ONCE, n_users - start))
-                belief, blocks = population.posterior(said), [margin[:0]]
-                for block, features, question in feature_blocks(model, embeddings, asked):
-                    each, user = features.index_select(0, question), block.user - start
-                    chance = population.probability(model, each, user, belief, loss).double()
-                    blocks.append(torch.logit(chance.clamp(LEAST, 1 - LEAST)) * block.sign)
-            margin[among & (fold == number)] = torch.cat(blocks)
+                belief = population.posterior(said)
+                chance = population.chances(model, embeddings, asked, belief, loss).double()
+            margin[among & (fold == number)] = torch.logit(chance.clamp(LEAST, 1 - LEAST)) * asked.sign
     counts = torch.bincount(comparisons.user, minlength=n_users)
     squares = margin.new_zeros(n_users).index_add(0, comparisons.user, margin.square())
     strength = (squares / counts.clamp_min(1)).sqrt()

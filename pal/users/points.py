@@ -158,9 +158,10 @@ def solve_weights(
     result, residual = w.clone(), torch.zeros_like(w[:, 0])
     left = torch.arange(n_users, device=w.device)
 
-    def loss(w: Float[Tensor, "left K"]) -> Float[Tensor, " left"]:
+    def barrier_function(w: Float[Tensor, "left K"]) -> Float[Tensor, " left"]:
         each = LOSSES["logistic"]((margins * w.index_select(0, user)).sum(1))
-        return w.new_zeros(len(w)).index_add(0, user, share * each)
+        loss = w.new_zeros(len(w)).index_add(0, user, share * each)
+        return loss - barrier[:, 0] * w.log().sum(1)
 
     for _ in range(MAX_ROUNDS):
         miss = torch.sigmoid(-(margins * w.index_select(0, user)).sum(1))
@@ -180,27 +181,20 @@ def solve_weights(
             rows, number = going.index_select(0, user), going.cumsum(0) - 1
             margins, share, user = margins[rows], share[rows], number[user[rows]]
         # Lower the barrier of users who have as good as reached its minimum.
-        slope = gradient - z
-        off = torch.maximum((slope - slope.mean(1, keepdim=True)).abs(), (w * z - barrier).abs())
+        dual = gradient - z
+        off = torch.maximum((dual - dual.mean(1, keepdim=True)).abs(), (w * z - barrier).abs())
         lower = torch.minimum(0.2 * barrier, barrier**1.5).clamp_min(1e-13)
         barrier = torch.where(off.amax(1, keepdim=True) <= 10 * barrier, lower, barrier)
-        # Curvature along (1, ..., 1) changes no step that keeps the sum, and keeps the matrix regular.
-        curvature = hessian.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-        matrix = hessian + curvature + torch.diag_embed(z / w + 1e-13 * curvature[:, 0])
-        sides = torch.stack([barrier / w - gradient, torch.ones_like(w)], 2)
-        along, across = torch.linalg.solve(matrix, sides).unbind(2)
-        # The multiplier of sum w = 1 is chosen so that the step keeps the sum.
-        step = along - across * (along.sum(1) / across.sum(1))[:, None]
+        slope = gradient - barrier / w
+        step = _newton_step(w, z, slope, hessian)
         dz = barrier / w - z - z / w * step
         step = _longest(w, step) * step
         # Halve each user's step until it lowers the barrier function as its slope promises (Armijo).
-        before = loss(w) - barrier[:, 0] * w.log().sum(1)
-        promise = ((gradient - barrier / w) * step).sum(1)
+        before, promise = barrier_function(w), (slope * step).sum(1)
         slack = 1e-13 * (1 + before.abs())  # what rounding may hide
         fraction = torch.ones_like(before)
         for _ in range(40):
-            new = w + fraction[:, None] * step
-            after = loss(new) - barrier[:, 0] * new.log().sum(1)
+            after = barrier_function(w + fraction[:, None] * step)
             short = after > before + 1e-4 * fraction * promise + slack
             if not bool(short.any()):
                 break
@@ -212,6 +206,21 @@ def solve_weights(
         implied = barrier / w
         z = torch.minimum(torch.maximum(z, implied / 1e10), implied * 1e10)
     return result.float(), residual.float()
+
+
+def _newton_step(
+    w: Float[Tensor, "users K"],
+    z: Float[Tensor, "users K"],
+    slope: Float[Tensor, "users K"],
+    hessian: Float[Tensor, "users K K"],
+) -> Float[Tensor, "users K"]:
+    """The step of the weights that keeps their sum, down the slope of the barrier function."""
+    # Curvature along (1, ..., 1) changes no step that keeps the sum, and keeps the matrix regular.
+    curvature = hessian.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    matrix = hessian + curvature + torch.diag_embed(z / w + 1e-13 * curvature[:, 0])
+    along, across = torch.linalg.solve(matrix, torch.stack([-slope, torch.ones_like(w)], 2)).unbind(2)
+    # The multiplier of sum w = 1 is chosen so that the step keeps the sum.
+    return along - across * (along.sum(1) / across.sum(1))[:, None]
 
 
 def _longest(x: Float[Tensor, "users K"], step: Float[Tensor, "users K"]) -> Float[Tensor, "users 1"]:

@@ -150,6 +150,21 @@ class Population(ABC):
         chances = preference_probability(model.margins_at(features, posterior.states.to(features)), loss)
         return (chances * posterior.masses.index_select(0, user).to(chances)).sum(1)
 
+    def chances(
+        self,
+        model: PreferenceModel,
+        embeddings: Embeddings,
+        comparisons: Comparisons,
+        posterior: Posterior,
+        loss: str = "logistic",
+    ) -> Float[Tensor, " n"]:
+        """`probability` of the question of each comparison."""
+        blocks = [comparisons.sign[:0]]
+        for block, features, row in feature_blocks(model, embeddings, comparisons):
+            asked = features.index_select(0, row)
+            blocks.append(self.probability(model, asked, block.user, posterior, loss))
+        return torch.cat(blocks)
+
     @staticmethod
     def possible(evidence: Float[Tensor, " evidence"], comparisons: int, before: int) -> bool:
         """Whether this can be what is left of a person's evidence, and so many comparisons.

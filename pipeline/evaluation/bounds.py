@@ -80,7 +80,7 @@ def group_margins(
 ) -> Float[Tensor, " n"]:  # fmt: skip
     """Chance that users answer as they did, less one half, from the groups that fit their known answers.
 
-    Where statements that occur with both answers leave no group without a contradiction, the fewest count.
+    Statements may occur with both answers: where every group contradicts some, those with the fewest fit.
     """
     wrong = torch.zeros(n_users, would.shape[1]).index_add(0, user, (~agrees).float())
     fits = (wrong == wrong.amin(1, keepdim=True)).double()

@@ -320,7 +320,7 @@ def against_one_reward(scores: list[Score], users: str, knobs: Evaluate, *, new:
 
 
 def compare(score: Score | None, other: Score | None, knobs: Evaluate) -> Numbers:
-    """How much more accurate the first is than the other, paired by user whom both judge; else nulls."""
+    """How much more accurate the first is than the other, paired by the users whom both judge; else nulls."""
     if score is None or other is None:
         return dict(NOT_COMPARED)
     both, *rows = np.intersect1d(score.user, other.user, return_indices=True)

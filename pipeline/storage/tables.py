@@ -111,7 +111,7 @@ def check(path: Path, made_by: str) -> None:
 
 
 def read_json(path: Path, made_by: str, absent: Any = None) -> Any:
-    """Read JSON that a stage wrote, checked against its folder's manifest; `absent` if the file may be."""
+    """Read JSON that a stage wrote, checked against its folder's manifest; `absent` stands for no file."""
     if absent is not None and not path.exists():
         return absent
     check(path, made_by)
@@ -227,7 +227,7 @@ def codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
 
 
 def words(codes: np.ndarray, names: list[str], known: Iterable[str] = ()) -> pl.Series:
-    """Codes (-1: null) as the names that they stand for; `known` may be asked for, in a row or not."""
+    """Codes (-1: null) as the names that they stand for; `known` are those that may be asked for anyway."""
     categories = list(dict.fromkeys([*known, *names]))
     index = {name: row for row, name in enumerate(categories)}
     row = np.array([*(index[name] for name in names), len(categories)], np.uint32)  # the last is null

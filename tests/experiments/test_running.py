@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from benchmarks.studies import ROOT
 from experiments import entries, ledger, measure, running
 from experiments.entries import Published, Run
 from pal.comparisons import Comparisons
@@ -114,7 +115,7 @@ def test_a_run_is_measured_judged_and_drawn_from_metrics_alone(folder, monkeypat
     assert len(charts) == 1 + 3  # accuracy over K, and the plane at each K
 
 
-SAMPLE = str(entries.ROOT / "data/sample/persona")
+SAMPLE = str(ROOT / "data/sample/persona")
 QUICK = {"epochs": 1, "validate_every": 1}
 
 

@@ -23,7 +23,7 @@ def test_aggregates_by_hand(line):
     assert reward(line, Aggregate("mean")) == [-0.5, -0.5]
     assert reward(line, Aggregate("worst")) == [-1, -1]
     assert reward(line, Aggregate("worst", ["zero"])) == [0, -1]
-    assert reward(line, Aggregate("worst", {"a": "zero", "b": None})) == [-0.25, -1]
+    assert reward(line, Aggregate("worst", ["zero", None])) == [-0.25, -1]
     assert reward(line, Aggregate("mean", torch.eye(2)[:1])) == [0, -1]
     assert reward(line, Aggregate("quantile", share=0)) == [-1, -1]
     assert reward(line, Aggregate("quantile", share=0.5)) == [-1, -1]
