@@ -101,10 +101,8 @@ def _as_text(given: Any, name: str, is_said: Callable[[str], bool]) -> str:
     texts = []
     for message in given:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise PalError(
-                f"{name} must hold messages with a role and a content, got {type(message).__name__}; give "
-                "TRL's conversational format"
-            )
+            got = f"got {type(message).__name__}; give TRL's conversational format"
+            raise PalError(f"{name} must hold messages with a role and a content, {got}")
         content = message.get("content")
         if content is None or not is_said(message["role"]):  # a message that only calls a tool has none
             continue

@@ -344,10 +344,8 @@ def download(
         (local / file["path"]).resolve().unlink(missing_ok=True)
     if wrong:
         path, algorithm, expected, actual = map(wrong[0].get, ("path", "algorithm", "expected", "actual"))
-        raise PalError(
-            f"{path} of {what} must have the {algorithm} {expected} that the hub lists, got {actual}; "
-            f"try again, check HF_ENDPOINT, or {advice}"
-        )
+        rule = f"{path} of {what} must have the {algorithm} {expected} that the hub lists"
+        raise PalError(f"{rule}, got {actual}; try again, check HF_ENDPOINT, or {advice}")
     return local
 
 

@@ -372,10 +372,8 @@ def ask(
     inputs, schema = tables.read_table(model, table, sides, ["bits"], options)
     known = tables.read_tastes(tastes, inputs.model) if tastes else {}
     if tastes is None and user in inputs.model.rows:
-        raise PalError(
-            f"--user needs --taste to ask: of {user!r}, seen in fitting, the model keeps weights and not "
-            "how sure they are; adapt to this user's comparisons first"
-        )
+        kept = "the model keeps weights and not how sure they are; adapt to this user's comparisons first"
+        raise PalError(f"--user needs --taste to ask: of {user!r}, seen in fitting, {kept}")
     if user is not None and user not in known:
         raise tables.unknown_user(user, inputs.model)
     if user is None and len(known) > 1:

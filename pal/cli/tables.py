@@ -169,12 +169,10 @@ def read_tastes(path: Path, model: RewardModel) -> dict[str, Taste]:
 
 def unknown_user(user_id: str, model: RewardModel) -> PalError:
     """The error of a user who was not seen in fitting and has no taste."""
-    return PalError(
-        f"user must be one of the {len(model.rows):,} seen in fitting, or in the file of --taste, got "
-        f"{user_id!r}; adapt to this user's comparisons first, `pal adapt MODEL COMPARISONS --out TASTES`, "
-        "and give `--taste TASTES`, or take --average for the average user",
-        user=user_id,
-    )
+    rule = f"user must be one of the {len(model.rows):,} seen in fitting, or in the file of --taste"
+    advice = "adapt to this user's comparisons first, `pal adapt MODEL COMPARISONS --out TASTES`, and give "
+    advice += "`--taste TASTES`, or take --average for the average user"
+    return PalError(f"{rule}, got {user_id!r}; {advice}", user=user_id)
 
 
 def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User | list[User]:
@@ -182,9 +180,8 @@ def users_of(model: RewardModel, rows: Sequence[Row], options: "Users") -> User 
     user, tastes, average, attributes = options.user, options.tastes, options.average, options.attributes
     for alone in (average and "--average", attributes and "--attributes"):
         if alone and ((average and attributes) or user is not None or tastes is not None):
-            raise PalError(
-                f"{alone} must stand alone, got another of these, --user or --taste; leave one out"
-            )
+            others = "another of these, --user or --taste"
+            raise PalError(f"{alone} must stand alone, got {others}; leave one out")
     if attributes is not None:
         parts = [part.partition("=") for part in attributes.split(",")]
         if not all(name.strip() and equals for name, equals, _ in parts):
@@ -248,11 +245,9 @@ def _ranked(scored: Iterable[tuple[Row, float]], columns: Sequence[str]) -> Iter
         pairs = list(group)
         if key in seen:
             row, _ = pairs[0]
-            raise PalError(
-                f"rows of one prompt{' and user' * (len(columns) > 1)} must stand together, got {row.place} "
-                f"apart from the others; sort the table by {', '.join(columns)}",
-                file=row.file, row=row.number,
-            )  # fmt: skip
+            rule = f"rows of one prompt{' and user' * (len(columns) > 1)} must stand together"
+            got = f"got {row.place} apart from the others; sort the table by {', '.join(columns)}"
+            raise PalError(f"{rule}, {got}", file=row.file, row=row.number)
         seen.add(key)
         pairs.sort(key=lambda pair: -pair[1])
         yield [{**row.cells, "rank": n, "reward": reward} for n, (row, reward) in enumerate(pairs, 1)]

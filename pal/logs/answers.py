@@ -118,9 +118,8 @@ def read_answers(
         for half, sides in HALVES.items()
     }
     if "vector" in modality.values() and not vectors:
-        raise PalError(
-            "vectors must be in a file that is named, got none; name it, or give texts or pictures"
-        )
+        advice = "name it, or give texts or pictures"
+        raise PalError(f"vectors must be in a file that is named, got none; {advice}")
     for kind in dict.fromkeys(filter(None, modality.values())):
         sides = [side for half, sides in HALVES.items() if modality[half] == kind for side in sides]
         if kind == "text":
@@ -165,11 +164,9 @@ def read_answers(
         "dropped": tied + identical + unusable + len(undecided),
     }
     if kept.is_empty():
-        raise PalError(
-            f"none of {counts['read']:,} comparisons in {log.table.source} is left once ties "
-            f"({tied + len(undecided):,}) and responses compared with themselves ({identical:,}) are "
-            "dropped; add comparisons"
-        )
+        why = f"ties ({tied + len(undecided):,}) and responses compared with themselves ({identical:,})"
+        none = f"none of {counts['read']:,} comparisons in {log.table.source}"
+        raise PalError(f"{none} is left once {why} are dropped; add comparisons")
     check_splits(kept, log)
     return Answers(kept.drop("low", "high"), items, modality, pl.concat([log.rejected, *rejected]), counts)
 
@@ -235,11 +232,9 @@ def check_splits(kept: pl.DataFrame, log: Log) -> None:
     _refuse(both, "must not be {got} where the user has train rows too; a user is either seen or unseen", log)
     names = sorted(kept["split"].unique())
     if not {"train", "adapt", "test"} <= set(names):
-        raise PalError(
-            f"split must have rows of train, adapt and test, got only {', '.join(names)}; "
-            "add them, or have places drawn: --columns 'split=', or own.prepare.columns: {split: ''}",
-            column="split",
-        )  # fmt: skip
+        advice = "add them, or have places drawn: --columns 'split=', or own.prepare.columns: {split: ''}"
+        rule = "split must have rows of train, adapt and test"
+        raise PalError(f"{rule}, got only {', '.join(names)}; {advice}", column="split")
     lost = kept.filter(~has_train & ~has_adapt)
     _refuse(lost, "must not be {got} alone; a user needs train rows or adapt rows", log)
     for half, name, member in (("seen", "train", ~has_adapt), ("unseen", "adapt", has_adapt)):

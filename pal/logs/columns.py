@@ -59,6 +59,7 @@ MARKS = (LETTERS, DIGITS, DIGITS[1:], ("left", "right"), ("first", "second"), ("
 MARK = "[a-p]|[0-9]|left|right|first|second|one|two"
 AFTER = re.compile(rf"(?P<stem>.*?)_?(?P<mark>{MARK})(_(text|content|path))?")
 BEFORE = re.compile(r"(?P<mark>left|right|first|second)_(?P<stem>.+)")
+Names = tuple[str, ...]
 PATH = re.compile(r"[^\[\].]+(\[\])?(\.[^\[\].]+(\[\])?)*")
 
 
@@ -68,9 +69,9 @@ class Columns:
 
     shape: str
     roles: dict[str, str]  # the column of each role
-    responses: tuple[str, ...] = ()  # columns of the responses of a row, in order; empty where it has a list
-    marks: tuple[str, ...] = ()  # what the columns call these responses: `a`, `b` or `1`, `2`
-    scores: tuple[str, ...] = ()  # columns of their scores or ranks, where the shape is ranking by them
+    responses: Names = ()  # columns of the responses of a row, in order; empty where it has a list
+    marks: Names = ()  # what the columns call these responses: `a`, `b` or `1`, `2`
+    scores: Names = ()  # columns of their scores or ranks, where the shape is ranking by them
 
     def name_of(self, role: str) -> str:
         """What the log calls a column of the comparisons that were made of it."""
@@ -129,10 +130,9 @@ def recognise(
     taken = {*columns.roles.values(), *columns.responses, *columns.scores}
     found = [free[name] for name in NAMES["prompt"] if name in free and free[name] not in taken]
     if len(found) > 1 and "prompt" not in free and "prompt" not in given:
-        raise PalError(
-            f"{table.source} has several columns that could be the prompt, {_listed(found)}; say which "
-            f"by --columns 'prompt={found[0]}', or 'prompt=' for none", column=found[0],
-        )  # fmt: skip
+        said = f"{table.source} has several columns that could be the prompt, {_listed(found)}"
+        advice = f"say which by --columns 'prompt={found[0]}', or 'prompt=' for none"
+        raise PalError(f"{said}; {advice}", column=found[0])
     if found and "prompt" not in given:
         columns.roles["prompt"] = found[0]
     return table, columns
@@ -182,9 +182,7 @@ def _shape(
     )
 
 
-def _several(
-    given: Mapping[str, str], free: Mapping[str, str], stems: Iterable[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _several(given: Mapping[str, str], free: Mapping[str, str], stems: Iterable[str]) -> tuple[Names, Names]:
     """Marks and names of columns that differ by a letter or number alone, of the first stem that has two."""
     stated = {role[-1]: column for role, column in given.items() if re.fullmatch("response_[a-p]", role)}
     if len(stated) > 1:
@@ -207,20 +205,18 @@ def _user(table: Table, free: Mapping[str, str]) -> str:
     """The column of the user; where there are two that name the same people, the first."""
     found = [free[name] for name in NAMES["user_id"] if name in free]
     if not found:
-        raise PalError(
-            f"{table.source} must have a column that says who answered, such as user_id, annotator or rater; "
-            f"it has {_listed(_paths(table))}; name it by --columns 'user_id=...', or 'user_id=' if it was "
-            "one person", column="user_id",
-        )  # fmt: skip
+        said = (
+            f"{table.source} must have a column that says who answered, such as user_id, annotator or rater"
+        )
+        advice = "name it by --columns 'user_id=...', or 'user_id=' if it was one person"
+        raise PalError(f"{said}; it has {_listed(_paths(table))}; {advice}", column="user_id")
     first, *others = found
     if first == "user_id":
         return first
     frame, n = table.frame, table.frame[first].n_unique()
     if other := [c for c in others if {frame[c].n_unique(), frame.select(first, c).n_unique()} != {n}]:
-        raise PalError(
-            f"{table.source} has several columns that could be the user, {_listed([first, *other])}; say "
-            f"which by --columns 'user_id={first}'", column=first,
-        )  # fmt: skip
+        said = f"{table.source} has several columns that could be the user, {_listed([first, *other])}"
+        raise PalError(f"{said}; say which by --columns 'user_id={first}'", column=first)
     return first
 
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from pal.conversations import messages_of, parsed_json, split_conversation
 from pal.errors import PalError, shorten
-from pal.logs.columns import Columns, parse_columns, recognise
+from pal.logs.columns import Columns, Names, parse_columns, recognise
 from pal.logs.read import FILE, ROW, Files, Table, find_preset, read
 from pal.logs.tables import MOST_FAULTY, row_place
 
@@ -36,6 +36,7 @@ FIRST_TIME, LAST_TIME = 100_000_000, 4_102_444_800  # seconds since 1970
 GAP = 0.5  # standard deviations of a person's own ratings
 PARTNERS = 10  # other ratings that each is compared with at most
 Values = Mapping[str, str]  # what values of the winner or the thumb mean
+Said = list[str]  # what was understood, one sentence each
 Ranks = Callable[[dict[str, Any], list[Any]], list[float] | None]  # of a row's responses, the lowest best
 # What people write for a winner.
 TIES = {
@@ -72,7 +73,7 @@ class Log:
     table: Table  # where it was read from, without its rows
     columns: Columns
     rejected: pl.DataFrame  # rows that gave no comparison: file, row, reason
-    said: list[str]  # what was understood, one sentence each
+    said: Said
     n_rows: int  # rows that were read, or tried to be
     attributes: pl.DataFrame = field(default_factory=pl.DataFrame)  # further columns, row for row of `pairs`
 
@@ -218,7 +219,7 @@ def normalised_id(user: str) -> str:
     return WHOLE.sub(r"\1", plain) or user
 
 
-def _with_people(pairs: pl.DataFrame, user_ids: str, said: list[str]) -> pl.DataFrame:
+def _with_people(pairs: pl.DataFrame, user_ids: str, said: Said) -> pl.DataFrame:
     """User ids as they are to be; those that may be one person's, or nobody's, are told."""
     if (long := pairs["user_id"].str.len_chars() > LONGEST_USER_ID).any():
         rule = f"must have at most {LONGEST_USER_ID} characters, got {{got}}; is this the right column?"
@@ -236,30 +237,25 @@ def _with_people(pairs: pl.DataFrame, user_ids: str, said: list[str]) -> pl.Data
         alike[normalised_id(user)].append(user)
     if several := [users for users in alike.values() if len(users) > 1]:
         example = " and ".join(map(shorten, several[0][:3]))
-        said.append(
-            f"warning: {sum(map(len, several)):,} user ids may be those of {len(several):,} people, as "
-            f"{example}, which differ in case, blanks, Unicode's form or a .0 alone; if they are, have user "
-            "ids normalised"
-        )
+        which = f"{sum(map(len, several)):,} user ids may be those of {len(several):,} people, as {example}"
+        how = "which differ in case, blanks, Unicode's form or a .0 alone"
+        said.append(f"warning: {which}, {how}; if they are, have user ids normalised")
     if nobody := [user for user in people if normalised_id(user) in NOBODY]:
         n, names = pairs["user_id"].is_in(nobody).sum(), ", ".join(map(shorten, nobody))
-        said.append(
-            f"warning: the user_id of {n:,} rows is {names}, which may name nobody; if it does, leave these "
-            "rows out, since they count as one person"
-        )
+        advice = "if it does, leave these rows out, since they count as one person"
+        said.append(f"warning: the user_id of {n:,} rows is {names}, which may name nobody; {advice}")
     return pairs
 
 
-def _with_times(pairs: pl.DataFrame, columns: Columns, said: list[str]) -> pl.DataFrame:
+def _with_times(pairs: pl.DataFrame, columns: Columns, said: Said) -> pl.DataFrame:
     """Timestamps as times in UTC; one that cannot be read is empty, and told. An empty split is none."""
     cells = pairs["timestamp"].str.strip_chars().replace("", None)
     times = cells.map_elements(parse_time, pl.Datetime("us"))
     if (lost := times.is_null() & cells.is_not_null()).any():
         odd = pairs.row(lost.arg_max(), named=True)
-        said.append(
-            f"warning: {columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW])} is no time but "
-            f"{shorten(odd['timestamp'])}, and taken as empty; write ISO 8601, or seconds since 1970"
-        )
+        cell = f"{columns.roles['timestamp']} in {row_place(odd[FILE], odd[ROW])}"
+        got = f"{shorten(odd['timestamp'])}, and taken as empty; write ISO 8601, or seconds since 1970"
+        said.append(f"warning: {cell} is no time but {got}")
     return pairs.with_columns(pl.col("split").replace("", None), timestamp=times)
 
 
@@ -328,7 +324,7 @@ def _pairs(frame: pl.DataFrame, columns: Columns, **_: Any) -> pl.DataFrame:
     return frame.with_columns(**_sides(label < 0.5, "chosen", "rejected"), label=surest)
 
 
-def _duels(frame: pl.DataFrame, columns: Columns, values: Values, said: list[str], **_: Any) -> pl.DataFrame:
+def _duels(frame: pl.DataFrame, columns: Columns, values: Values, said: Said, **_: Any) -> pl.DataFrame:
     winner = frame["winner"].str.strip_chars()
     distinct = sorted(winner.drop_nulls().unique().to_list())
     meaning = winners(distinct, columns.marks, values, said)
@@ -342,10 +338,8 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Values, said: list[str
     unknown = frame.filter(winner.is_not_null() & (winner != "") & ~winner.is_in(list(meaning)))
     if len(unknown) > MOST_FAULTY * len(frame):
         shown = ", ".join(map(repr, distinct[:6]))
-        rule = (
-            f"must say which response won, got {{got}} (of {shown}); say what the values mean, --values "
-            f"'{distinct[0]}=a,{distinct[-1]}=b'"
-        )
+        advice = f"say what the values mean, --values '{distinct[0]}=a,{distinct[-1]}=b'"
+        rule = f"must say which response won, got {{got}} (of {shown}); {advice}"
         raise cell_error(unknown, "winner", columns.roles["winner"], rule)
     side, label = (
         winner.replace_strict({v: m[at] for v, m in meaning.items()}, default=None, return_dtype=kind)
@@ -363,9 +357,7 @@ def _duels(frame: pl.DataFrame, columns: Columns, values: Values, said: list[str
     return frame.with_columns(**sides, label=label, first=side == 0, problem=problem)
 
 
-def winners(
-    distinct: list[str], marks: tuple[str, ...], values: Values, said: list[str]
-) -> dict[str, tuple[int, float]]:
+def winners(distinct: list[str], marks: Names, values: Values, said: Said) -> dict[str, tuple[int, float]]:
     """What each value of a winner means: the side, and the label; (0, 0.5) is a tie.
 
     0 and 1 alone mean the first response to some and the second to others, and are refused.
@@ -399,10 +391,9 @@ def winners(
     if 2.0 in rest.values() and set(rest.values()) <= {0.0, 1.0, 2.0}:
         meaning |= {value: (max(int(n) - 1, 0), 1.0 if n else 0.5) for value, n in rest.items()}
     elif {0.0, 1.0} & set(rest.values()) and set(rest.values()) <= {0.0, 0.5, 1.0}:
-        raise PalError(
-            "a winner of 0 or 1 means the first response to some and the second to others; say which, "
-            "--values '0=a,1=b' or --values '1=a,0=b'", column="winner",
-        )  # fmt: skip
+        advice = "say which, --values '0=a,1=b' or --values '1=a,0=b'"
+        rule = "a winner of 0 or 1 means the first response to some and the second to others"
+        raise PalError(f"{rule}; {advice}", column="winner")
     return meaning
 
 
@@ -442,9 +433,7 @@ def as_number(cell: Any) -> float | None:
         return None
 
 
-def _choices(
-    frame: pl.DataFrame, columns: Columns, values: Values, said: list[str], **_: Any
-) -> pl.DataFrame:
+def _choices(frame: pl.DataFrame, columns: Columns, values: Values, said: Said, **_: Any) -> pl.DataFrame:
     """The one that was taken over every other."""
     marks = [plain_words(mark) for mark in columns.marks]
 
@@ -469,7 +458,7 @@ def _choices(
     return _ranked(frame, columns, ranks, "whose winner is none of the responses")
 
 
-def _rankings(frame: pl.DataFrame, columns: Columns, said: list[str], **_: Any) -> pl.DataFrame:
+def _rankings(frame: pl.DataFrame, columns: Columns, said: Said, **_: Any) -> pl.DataFrame:
     """Of each two that are not tied the higher one over the lower."""
     marks = [plain_words(mark) for mark in columns.marks]
     turn = -1.0 if "rating" in columns.roles else 1.0
@@ -530,7 +519,7 @@ def _content(response: Any) -> Any:
     return next((response[name] for name in names if response.get(name)), None)
 
 
-def _ratings(frame: pl.DataFrame, columns: Columns, seed: int, said: list[str], **_: Any) -> pl.DataFrame:
+def _ratings(frame: pl.DataFrame, columns: Columns, seed: int, said: Said, **_: Any) -> pl.DataFrame:
     """Two ratings of one person and prompt, the higher over the lower."""
     role = "rating" if "rating" in columns.roles else "rank"
     # 4,5 is a number to half of the world.
@@ -541,34 +530,26 @@ def _ratings(frame: pl.DataFrame, columns: Columns, seed: int, said: list[str], 
     value = rating.set(~rating.is_finite().fill_null(value=False), None) * (1 if role == "rating" else -1)
     within = "person and prompt" if "prompt" in columns.roles else "person"
     apart = f"{GAP:g} of the person's standard deviations"
-    said.append(
-        f"ratings are compared within a {within}, where they are at least {apart} apart, each with at most "
-        f"{PARTNERS} others"
-    )
+    compared = f"ratings are compared within a {within}, where they are at least {apart} apart"
+    said.append(f"{compared}, each with at most {PARTNERS} others")
     least = GAP * pl.col("value").std(ddof=0).over("user_id")
     none = f"the ratings in {columns.roles[role]} must differ within a {within} by {apart}, got none that do"
     return _matched(frame.with_columns(value=value), least, seed, "without a rating", none)
 
 
-def _thumbs(
-    frame: pl.DataFrame, columns: Columns, values: Values, seed: int, said: list[str]
-) -> pl.DataFrame:
+def _thumbs(frame: pl.DataFrame, columns: Columns, values: Values, seed: int, said: Said) -> pl.DataFrame:
     """A thumb up over a thumb down, of one person and prompt."""
     distinct, name = frame["thumb"].drop_nulls().unique().sort().to_list(), columns.roles["thumb"]
     words = {value: values.get(value, value).strip().lower().replace("_", " ") for value in distinct}
     meaning = {value: float(word in UP) for value, word in words.items() if word in UP | DOWN}
     if distinct and not meaning:
         shown = ", ".join(map(repr, distinct[:6]))
-        raise PalError(
-            f"{name} must say thumb up or thumb down, got {shown}; say what the values mean, --values "
-            f"'{distinct[0]}=1,{distinct[-1]}=0'", column=name,
-        )  # fmt: skip
+        advice = f"say what the values mean, --values '{distinct[0]}=1,{distinct[-1]}=0'"
+        raise PalError(f"{name} must say thumb up or thumb down, got {shown}; {advice}", column=name)
     thumb = frame["thumb"].replace_strict(meaning, default=None, return_dtype=pl.Float64)
     said.append(f"each thumb is compared with at most {PARTNERS} others")
-    none = (
-        f"the thumbs in {name} make no pair: no person gave one response to a prompt a thumb up and another "
-        "a thumb down; ask for both, or collect comparisons"
-    )
+    none = f"the thumbs in {name} make no pair: no person gave one response to a prompt a thumb up and "
+    none += "another a thumb down; ask for both, or collect comparisons"
     return _matched(frame.with_columns(value=thumb), pl.lit(1.0), seed, "without a thumb up or down", none)
 
 

@@ -47,15 +47,12 @@ STACKS = 60  # of people who stand alike on the map, along a line
 MARGIN = 14.0  # per cent of the map around the outermost people, for names
 MOST_DRAWN = 1000  # people on the map
 Item = tuple[str, int]  # prompts or responses, and the item's row
+Margins = Float[Tensor, " n"]
 Show = Callable[[set[Item]], Mapping[Item, str | None]]
 
 
 def judged_answers(
-    user_ids: Sequence[str],
-    half: str,
-    pairs: Comparisons,
-    margin: Float[Tensor, " n"],
-    margin_one: Float[Tensor, " n"] | None = None,
+    user_ids: Sequence[str], half: str, pairs: Comparisons, own: Margins, one: Margins | None = None
 ) -> pl.DataFrame:
     """The table of judged answers that `pal.report.people` reads, of one half of the people."""
     q, ahead = pairs.questions[pairs.question], pairs.sign > 0
@@ -67,7 +64,7 @@ def judged_answers(
         "rejected": torch.where(ahead, q.second, q.first).numpy(),
     }
     none = pl.Series([None] * len(pairs), dtype=pl.Float64)
-    for name, chance, margins in (("right", "p", margin), ("one", "p_one", margin_one)):
+    for name, chance, margins in (("right", "p", own), ("one", "p_one", one)):
         columns[name] = none if margins is None else rightness(margins).astype(float)
         columns[chance] = none if margins is None else torch.sigmoid(margins.double()).numpy(force=True)
     return pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "users": pl.String})
@@ -95,19 +92,15 @@ def for_whom(people: pl.DataFrame, attributes: Mapping[str, Mapping[str, str]] |
     if people["gain"].null_count() < len(people):
         gain = people["gain"].drop_nulls().to_numpy()
         helped, hurt = int((gain > 1e-9).sum()), int((gain < -1e-9).sum())
-        said.append(
-            f"Of {len(gain):,} people the personal reward is right more often for {helped:,}, as often for "
-            f"{len(gain) - helped - hurt:,}, and less often for {hurt:,}."
-        )
+        more = f"Of {len(gain):,} people the personal reward is right more often for {helped:,}"
+        said.append(f"{more}, as often for {len(gain) - helped - hurt:,}, and less often for {hurt:,}.")
         place = np.round(gain / BIN).astype(int)
         bins = [
             {"at": round(float(at * BIN), 4), "people": int((place == at).sum())}
             for at in range(min(place.min(), 0), max(place.max(), 0) + 1)
         ]
-    said.append(
-        f"With {n:,} held-out answer{'s' * (n > 1)} a person, a single person's accuracy is uncertain by "
-        f"about {100 * reach:.0f} points."
-    )
+    known = f"With {n:,} held-out answer{'s' * (n > 1)} a person"
+    said.append(f"{known}, a single person's accuracy is uncertain by about {100 * reach:.0f} points.")
     return {
         "sentence": " ".join(said),
         "bins": bins,

@@ -65,6 +65,7 @@ PARTS = (("seen", "train"), ("seen", "val"), ("seen", "test"), ("unseen", "adapt
 SEEN_TEST, ADAPT, UNSEEN_TEST = 2, 3, 4
 ENCODED_AT_ONCE = 2048  # items, after which their vectors are kept
 progress = partial(tqdm, delay=1, leave=False, disable=None)  # a bar on a terminal, where it takes a while
+Metrics = dict[str, Any]  # by name; of parts of the people by name again
 Say = Callable[[str], None]  # called with each sentence on what was understood and done
 
 
@@ -101,6 +102,9 @@ class Options:
         if say:
             say(log.summary())
         return log
+
+
+AUTO = Options()  # as nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -285,7 +289,7 @@ class Result:
 
     model: RewardModel  # fitted to all people and answers
     measured: RewardModel  # fitted without those that were held out: the one that `metrics` are of
-    metrics: dict[str, Any] = field(repr=False)  # what was measured, ready for JSON
+    metrics: Metrics = field(repr=False)  # what was measured, ready for JSON
     log: Log = field(repr=False)  # what was read
     rejected: pl.DataFrame = field(repr=False)  # rows that were not learned from: file, row, reason
     people: dict[str, Any] = field(repr=False)  # what the report shows of the people
@@ -334,10 +338,8 @@ def fit(source: Any, *, out: Path | str | None = None, say: Say | None = None, *
         data = held_out
     method, K, why = _settings(data, options)
     if merged := len(log.pairs) - len(data.comparisons):
-        why = (
-            f"{len(data.comparisons):,} comparisons, one of each person and question; {merged:,} more told "
-            f"the same again, or could not be encoded\n{why}"
-        )
+        others = f"{merged:,} more told the same again, or could not be encoded"
+        why = f"{len(data.comparisons):,} comparisons, one of each person and question; {others}\n{why}"
     measured, learned = _fit(data, method, K, options, "measure")
     method = learned.method or method
     say(why := "\n".join([why, *learned.said]))
@@ -448,9 +450,9 @@ Rewards = Mapping[str, tuple[RewardModel, Float[Tensor, "users state"]]]
 
 def _measure(
     data: Encoded, model: RewardModel, shared: RewardModel, *, personal: bool, looked: bool
-) -> dict[str, Any]:
+) -> Metrics:
     """Accuracies of the model and of one reward for everyone, on held-out answers and on held-out people."""
-    metrics: dict[str, Any] = {}
+    metrics: Metrics = {}
     known = data.on_known_items
     for of_items, suffix in ((known, ""), (~known, "_on_new_items")):
         test, n_users = data.of_part("seen", "test", of_items)
@@ -473,15 +475,13 @@ def _both(model: RewardModel, shared: RewardModel, suffix: str = "") -> Rewards:
             (("personal", model), ("one_for_everyone", shared))}  # fmt: skip
 
 
-def _judge(
-    data: Encoded, test: Comparisons, n_users: int, rewards: Rewards
-) -> tuple[dict[str, Any], list[Judged]]:
+def _judge(data: Encoded, test: Comparisons, n_users: int, rewards: Rewards) -> tuple[Metrics, list[Judged]]:
     """People who are tested, the accuracy of each reward with its interval, and its right answers."""
     judged = [
         Judged.from_margins(margins(model.head, states, data.embeddings, test), test.user, n_users=n_users)
         for model, states in rewards.values()
     ]
-    found: dict[str, Any] = {"people": int((judged[0].total > 0).sum())}
+    found: Metrics = {"people": int((judged[0].total > 0).sum())}
     for name, each in zip(rewards, judged, strict=True):
         found |= _interval(name, each.micro, *confidence_interval(each))
     return found, judged
@@ -493,7 +493,7 @@ def _interval(name: str, value: float, low: float, high: float) -> dict[str, flo
     return {f"{name}{end}": round(float(number), 4) for end, number in ends}
 
 
-def _by_attribute(log: Log, data: Encoded, model: RewardModel, shared: RewardModel) -> dict[str, Any]:
+def _by_attribute(log: Log, data: Encoded, model: RewardModel, shared: RewardModel) -> Metrics:
     """Accuracies on held-out answers on known items, by the commonest values of each attribute."""
     known = data.on_known_items
     tests, n_users = data.of_part("seen", "test", known)
@@ -508,7 +508,7 @@ def _by_attribute(log: Log, data: Encoded, model: RewardModel, shared: RewardMod
     return found
 
 
-def _measure_unseen(data: Encoded, model: RewardModel, shared: RewardModel | None = None) -> dict[str, Any]:
+def _measure_unseen(data: Encoded, model: RewardModel, shared: RewardModel | None = None) -> Metrics:
     """Accuracies on people who were not fitted, before any answer and located by some; empty without such."""
     n_all = len(data.user_ids)
     adapt, unseen = data.rows(data.is_in("unseen", "adapt")), data.is_in("unseen", "test")
@@ -529,15 +529,12 @@ def _measure_unseen(data: Encoded, model: RewardModel, shared: RewardModel | Non
     return {"unseen": {"answers_each": each, **_judge(data, test, n_all, rewards)[0]}}
 
 
-def compare(
-    source: Any, methods: Sequence[str], *, options: Options | None = None, say: Say | None = None
-) -> dict[str, Any]:
+def compare(source: Any, methods: Sequence[str], options: Options = AUTO, say: Say | None = None) -> Metrics:
     """Methods side by side on a log: what the pipeline's stage `compare` finds on the same data.
 
     Arguments are those of `fit`, beside the names of `methods` in `pal.methods.METHODS`; of K, auto is 3.
     Returns what `pal.methods.compare.compare` does.
     """
-    options = options or Options()
     chosen = {name: registered(METHODS, name) for name in methods}
     data = encode_log(options.read(source, say), options)
     data = replace(data, part=place(data, options))
@@ -550,15 +547,12 @@ def compare(
     return judge_methods(chosen, task, held)
 
 
-def evaluate(
-    model: RewardModel, source: Any, *, options: Options | None = None, say: Say | None = None
-) -> dict[str, Any]:
+def evaluate(model: RewardModel, source: Any, options: Options = AUTO, say: Say | None = None) -> Metrics:
     """Judge a saved model on new comparisons, of people it knows and of people it does not.
 
     People whom it does not know are located by half of their answers and judged on the others. Arguments are
     those of `fit`; none of what `source` holds should have been fitted.
     """
-    options = options or Options()
     log = options.read(source, say, list(model.attributes.columns) if model.attributes else [])
     data = encode_log(log, options, model=model)
     part = np.where(data.comparisons.user.numpy() < len(model.user_ids), SEEN_TEST, ADAPT)
@@ -567,7 +561,7 @@ def evaluate(
         halves = place(data, options, new, unseen_users=0.0, new_items=0.0, val=0.0, test=0.5)
         part[new] = np.where(halves[new] == SEEN_TEST, UNSEEN_TEST, ADAPT)
     data = replace(data, part=part)
-    metrics: dict[str, Any] = {"log": log.fingerprint, "comparisons": len(part)}
+    metrics: Metrics = {"log": log.fingerprint, "comparisons": len(part)}
     metrics |= _measure_unseen(data, model)
     if len(of_seen := data.rows(data.is_in("seen", "test"))):
         metrics["seen"], _ = _judge(data, of_seen, len(model.user_ids), {"personal": (model, model.states)})

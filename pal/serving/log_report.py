@@ -14,7 +14,7 @@ from pal.logs.answers import TIE
 from pal.logs.shapes import Log
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
-from pal.report.page import FOLDER, data_uri, dots, pays, percent, render_page, script
+from pal.report.page import FOLDER, Row, data_uri, dots, pays, percent, render_page, script
 from pal.report.people import Item, Portrait, judged_answers, seconds_between
 from pal.serving.reward_model import RewardModel
 
@@ -30,9 +30,7 @@ PLACES = {"seen": "Held-out answers of people in the model", "unseen": "People w
 WIDTH = 96  # of a thumbnail, in pixels
 
 
-def people_of_log(
-    log: Log, data: "Encoded", model: RewardModel, shared: RewardModel | None
-) -> dict[str, Any]:
+def people_of_log(log: Log, data: "Encoded", model: RewardModel, shared: RewardModel | None) -> Row:
     """The people of a log, for the page; `shared` rewards everyone alike, None where the model does."""
     n_users, row = len(data.user_ids), model.rows
     table = model.locate(
@@ -96,7 +94,7 @@ def _thumbnail(item: Any) -> str | None:
     return data_uri(out.getvalue())
 
 
-def render(metrics: Mapping[str, Any], summary: str, people: dict[str, Any]) -> str:
+def render(metrics: Mapping[str, Any], summary: str, people: Row) -> str:
     """The page: what `pal fit` measured, what was understood of the log, and what `people_of_log` gives."""
     rows = [
         {
@@ -139,9 +137,8 @@ def answer(metrics: Mapping[str, Any]) -> dict[str, str]:
     if not metrics["one_reward"]:
         names = ("gain", "gain_low", "gain_high", "people", "personal", "one_for_everyone")
         return pays(*(seen[name] for name in names))
-    said = (
-        f"One reward for everyone is right on {percent(seen['one_for_everyone'])} of the answers held out; "
-    )
+    right = percent(seen["one_for_everyone"])
+    said = f"One reward for everyone is right on {right} of the answers held out; "
     if metrics["looked"]:
         return {"answer": "Not shown", "sentence": f"{said}that people differ could not be shown."}
     said += "whether people differ was not tested, which needs the method auto and at least "
@@ -153,9 +150,9 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     told, unseen = answer(metrics), metrics.get("unseen")
     said = f"Does being personal pay? {told['answer']}. {told['sentence']}"
     if unseen and not metrics["one_reward"]:
+        personal, before, one = (percent(unseen[name]) for name in NAMES)
         said += (
-            f" For people who were held out it is right on {percent(unseen['personal'])} after "
-            f"{unseen['answers_each']} answers and on {percent(unseen['without_answers'])} before any, one "
-            f"reward for everyone on {percent(unseen['one_for_everyone'])}."
+            f" For people who were held out it is right on {personal} after {unseen['answers_each']} answers"
         )
+        said += f" and on {before} before any, one reward for everyone on {one}."
     return said.replace("\u00a0", " ")
