@@ -21,7 +21,7 @@ FUNCTIONS = {
     "scale": "scale large_csv",
     "service": "service answers",
     "pages": "pages",
-    "validity": "choose intervals plurality one_reward homogeneous attributes",
+    "validity": "choose intervals plurality one_reward homogeneous homogeneous_auto attributes",
 }
 MODULES = {name: module for module, names in FUNCTIONS.items() for name in names.split()}
 

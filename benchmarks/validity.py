@@ -21,6 +21,7 @@ from pal.config import FitConfig, HeadConfig, preset, registered
 from pal.evaluation.accuracy import Judged, confidence_interval, paired_test
 from pal.evaluation.prototypes import alike_questions, one_state_for_all, plurality_test, shuffle_test
 from pal.methods import METHODS
+from pal.methods.auto import learn_auto
 from pal.methods.base import Task
 from pal.methods.choose_k import choose_k, one_prototype_per_user
 from pal.models.base import margins
@@ -311,6 +312,40 @@ def chosen_k(n_users: int, seed: int) -> int:
     """The K that choose-k takes, of 1 to 6, fitted as training fits."""
     task = simulation(1000 + seed, 1, n_users, 20)
     return take_k(replace(task, seed=seed), ours("A", latent=16), most=6)
+
+
+def homogeneous_auto() -> Section:
+    """How often auto, with all its candidates, takes one reward for everyone where all prefer alike."""
+    rows = []
+    for n_users, taken in by_seed(taken_by_auto, (10, 30, 100), range(100)).items():
+        names = ", ".join(f"{name} {taken.count(name)}" for name in sorted({*taken}))
+        shared = sum(not registered(METHODS, name).personal for name in taken)
+        rows.append(Row(f"{n_users} users x 20 answers: one reward", shared, at_least=95, note=names))
+    about = {"data sets": "100 of each size", "answers": "of a logistic reward, prompts that matter"}
+    return Section("What auto takes where all prefer alike", about, rows)
+
+
+def taken_by_auto(n_users: int, seed: int) -> str:
+    """The method that auto takes where 20 answers of each follow one logistic reward of prompt and response.
+
+    Of 60 responses to 12 prompts, so that items and prompts recur as in real logs; of odd seeds the prompts
+    are not told.
+    """
+    rng = np.random.default_rng(5000 + seed)
+    prompts, responses = rng.standard_normal((12, DIM)), rng.standard_normal((60, DIM))
+    reward = responses @ rng.standard_normal(DIM)
+    reward = reward + ((prompts @ rng.standard_normal((DIM, DIM)) / 4)[np.arange(60) % 12] * responses).sum(1)
+    user = np.repeat(np.arange(n_users), 20)
+    prompt = rng.integers(0, 12, len(user))
+    first, shift = rng.integers(0, 5, len(user)), rng.integers(1, 5, len(user))
+    sides = prompt + 12 * np.stack([first, (first + shift) % 5])
+    swap = rng.random(len(user)) > expit((reward[sides[0]] - reward[sides[1]]) / 2)
+    sides = torch.from_numpy(np.where(swap, sides[::-1], sides))
+    told = None if seed % 2 else torch.from_numpy(prompt)
+    chosen, rejected = sides
+    every = Comparisons.from_pairs(user=torch.from_numpy(user), prompt=told, chosen=chosen, rejected=rejected)
+    tables = (torch.from_numpy(table).float() for table in (prompts[:, : 0 if seed % 2 else None], responses))
+    return str(learn_auto(Task(Embeddings(*tables), every, n_users, seed=seed)).method)
 
 
 def attributes() -> Section:

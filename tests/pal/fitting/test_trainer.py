@@ -67,9 +67,12 @@ def test_restart_of_lowest_training_loss_is_kept(toy):
 
 @pytest.mark.parametrize("objective", ["mixture"])
 def test_bfloat16_fits_as_well_as_float32(toy, objective):
-    """The same starts and batches: users end up at nearly the same weights, in float32."""
+    """The same starts and batches: both end up right, with weights in float32.
+
+    Long enough to settle: a third of the way there rounding decides who is ahead, on each processor otherwise.
+    """
     head = HEAD.model_copy(update={"hidden_layers": 1})
-    options = {"objective": objective, "epochs": 20, "shuffle": "prompts"}
+    options = {"objective": objective, "shuffle": "prompts"}
     configs = [QUICK.model_copy(update=options | {"precision": p}) for p in ("float32", "bfloat16")]
     one, two = (
         fit(toy.embeddings, toy.train, n_users=20, head=head, config=config, val=toy.val)
