@@ -5,7 +5,6 @@ goes so far towards the colour. It acts in linear light, through a table of 256 
 same filter gives the same bytes everywhere.
 """
 
-import io
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 import pyarrow.parquet as pq
-from PIL import Image
 
 from pal.errors import PalError
 from pipeline.storage import raw_files
@@ -84,16 +82,14 @@ def decoded(picture: Picture) -> "Tensor":
 
 def thumbnails(items: pl.DataFrame, dataset: str, size: int) -> dict[str, bytes]:
     """Small JPEGs of image items, by item id; one that cannot be decoded is left out."""
+    from pal.encoders.images import small_jpeg
+
     items = in_reading_order(items)
     ids = items["item_id"].to_list()
     jpegs = {}
     for picture in read_pictures(items, dataset):
         with suppress(PalError):
-            image = Image.fromarray(decoded(picture).permute(1, 2, 0).contiguous().numpy())
-            image.thumbnail((size, size))
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=80)
-            jpegs[ids[picture.row]] = out.getvalue()
+            jpegs[ids[picture.row]] = small_jpeg(decoded(picture), size)
     return jpegs
 
 

@@ -28,6 +28,7 @@ SAMPLES = Path("data/sample")
 # Beside the prepared pairs, where the data tell: people's attributes; how answers were simulated; and
 # sentences that must stand by every number.
 ATTRIBUTES, TRUTH, NOTES = "attributes.json", "truth.json", "notes.json"
+HABITS = "habits.parquet"  # how each person answers
 
 
 def _of_each_dataset(folder: str, suffix: str = "") -> Callable[[str], Path]:

@@ -95,6 +95,14 @@ def _decode(image: Image.Image, data: bytes) -> Tensor:
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
+def small_jpeg(pixels: Tensor, size: int) -> bytes:
+    """A picture as `read` gives it, as a JPEG of at most so many pixels a side."""
+    image, out = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), io.BytesIO()
+    image.thumbnail((size, size))
+    image.save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
 def prefetch(
     jobs: Iterable[Any], work: Callable[[Any], Any], workers: int = 1, depth: int = 64
 ) -> Generator[tuple[Any, Future[Any]], None, None]:

@@ -44,6 +44,7 @@ OF_PEOPLE = 0.95  # share of people with one value, from which on an attribute i
 HALVES = {"prompts": ("prompt",), "responses": ("chosen", "rejected")}  # and the columns that hold them
 SIDES = ("prompt", "chosen", "rejected")
 QUESTION = ["user_id", "prompt", "low", "high"]  # low and high are its responses, in the order of their rows
+PAUSE = 600.0  # seconds, after which an answer was not given right after the one before
 FOLDER = "own.vectors/"  # before the names of files of vectors, which may be a table's too
 
 
@@ -78,6 +79,7 @@ class Answers:
     modality: dict[str, str | None]  # of the prompts (None: there are none) and of the responses
     rejected: pl.DataFrame  # the log's rows that are in no comparison: file, row, reason
     counts: dict[str, int]
+    habits: pl.DataFrame  # how each person answers, as the function of that name tells
 
     def sides_of(self, *modalities: str) -> list[str]:
         """The columns of `pairs` that number the items of a modality, or of several."""
@@ -168,7 +170,8 @@ def read_answers(
         none = f"none of {counts['read']:,} comparisons in {log.table.source}"
         raise PalError(f"{none} is left once {why} are dropped; add comparisons")
     check_splits(kept, log)
-    return Answers(kept.drop("low", "high"), items, modality, pl.concat([log.rejected, *rejected]), counts)
+    left_out, told = pl.concat([log.rejected, *rejected]), habits(log.pairs, merged)
+    return Answers(kept.drop("low", "high"), items, modality, left_out, counts, told)
 
 
 def joined(log: Log, template: str) -> Log:
@@ -221,6 +224,35 @@ def merge_repeats(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
         pl.max_horizontal("first", 1 - pl.col("first")).cast(pl.Float32).alias("label"),
         "weight", "contradicted", "timestamp", "split", "at", "low", "high",
     )  # fmt: skip
+
+
+def habits(given: pl.DataFrame, merged: pl.DataFrame | None = None) -> pl.DataFrame:
+    """How each person answers; null where the log does not tell.
+
+    From answers as they were `given` (user_id, timestamp, and first: whether the response shown first was
+    chosen) and from `merge_repeats`, before what is undecided is left out. Returns for each user_id:
+    repeated, the questions answered several times; itself, the chance that two of the answers to one of these
+    agree; first, the share of the answers, shown many, in which the response shown first was chosen; seconds,
+    the median since the answer before, pauses aside. Without `merged` nothing is told of repeats.
+    """
+    gap = pl.col("timestamp").diff().over("user_id").dt.total_milliseconds() / 1000
+    gaps = given.select("user_id", "timestamp").drop_nulls().sort("user_id", "timestamp")
+    gaps = gaps.select("user_id", seconds=gap).filter((pl.col("seconds") > 0) & (pl.col("seconds") < PAUSE))
+    told = [
+        given.drop_nulls("first").group_by("user_id").agg(pl.col("first").mean(), shown=pl.len()),
+        gaps.group_by("user_id").agg(pl.col("seconds").median()),
+    ]
+    if merged is not None:
+        n, share = pl.col("weight"), pl.col("label").cast(pl.Float64)
+        # Graded answers, whose share is no whole number of answers, and ties are no repeats.
+        whole = ((n * share) - (n * share).round()).abs() < 1e-3
+        repeats = merged.filter((n > 1) & whole & ((share != TIE) | pl.col("contradicted")))
+        alike = (n * (share.pow(2) + (1 - share).pow(2)) - 1) / (n - 1)
+        told.append(repeats.group_by("user_id").agg(itself=alike.mean(), repeated=pl.len()))
+    table = given.select("user_id").unique(maintain_order=True)
+    for each in told:
+        table = table.join(each, on="user_id", how="left", maintain_order="left")
+    return table
 
 
 def check_splits(kept: pl.DataFrame, log: Log) -> None:

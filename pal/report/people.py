@@ -35,7 +35,6 @@ BIN = 0.05  # of gains
 LEAST_REPEATS, LEAST_SIDES = 5, 10  # questions answered twice, and answers with a side, to be judged by
 SELF, SIDE = 0.6, 0.9  # agreement with oneself at most, share of one side at least, of who stands out
 LAPSE = 0.3  # share of answers at random which that of who stands out is surely above
-PAUSE = 600.0  # seconds, after which an answer was not given right after the one before
 FAST, FASTER = 3.0, 0.2  # seconds an answer, and share of the median person's, of who stands out
 MOST_QUESTIONS = 5000  # that tell what people want
 MOST_PICTURED = 40  # people with pictures on the page
@@ -144,38 +143,23 @@ def examples(answers: pl.DataFrame, users: Sequence[str]) -> dict[str, dict[str,
 
 def answering(
     people: pl.DataFrame,
-    repeats: pl.DataFrame | None = None,
-    sides: pl.DataFrame | None = None,
-    times: pl.DataFrame | None = None,
+    habits: pl.DataFrame | None = None,
     care: pl.DataFrame | None = None,
     *,
     personal: bool = True,
 ) -> Row:
     """How people answer, so that careless ones are seen before they are believed.
 
-    Takes `people` as `judge_people` returns them; `repeats` (user_id, share, n: of a question answered n
-    times, how often in the one way); `sides` (user_id, first: whether the response shown first was chosen);
-    `times` (user_id, seconds: since the person's answer before); `care` (user_id, lapse, low: the share of
-    answers at random, and what it is surely above). Where the model is not `personal`, agreement with it says
-    nothing of care. Of the rows returned, those who stand out come first; lapse is the mean.
+    Takes `people` as `judge_people` returns them, `habits` as `pal.logs.answers.habits` does, and `care`
+    (user_id, lapse, low: the share of answers at random, and what it is surely above). Where the model is not
+    `personal`, agreement with it says nothing of care. Of the rows returned, those who stand out come first;
+    lapse is the mean.
     """
     table = people.select("user_id", "n", agreement="accuracy")
-    told = []
-    if repeats is not None and len(repeats):
-        n, share = pl.col("n"), pl.col("share")
-        # Of two of the answers to a question, the chance that they agree; graded answers are no repeats.
-        whole = ((n * share) - (n * share).round()).abs() < 1e-3
-        alike = (n * (share.pow(2) + (1 - share).pow(2)) - 1) / (n - 1)
-        of_users = repeats.filter((n > 1) & whole).group_by("user_id")
-        told.append(of_users.agg(itself=alike.mean(), repeated=pl.len()))
-    if sides is not None and len(sides):
-        told.append(sides.group_by("user_id").agg(first=pl.col("first").mean(), shown=pl.len()))
-    if times is not None and len(times):
-        told.append(times.group_by("user_id").agg(seconds=pl.col("seconds").median()))
-    if care is not None and len(care):
-        told.append(care)
-    for each in told:
-        table = table.join(each, on="user_id", how="left")
+    for each in (habits, care):
+        if each is not None and len(each):
+            known = [column.name for column in each if column.null_count() < len(each)]
+            table = table.join(each.select(known), on="user_id", how="left")
     rows = table.to_dicts()
     typical = float((table["agreement"] * table["n"]).sum() / max(table["n"].sum(), 1))
     pace = table["seconds"].median() if "seconds" in table.columns else None
@@ -206,14 +190,6 @@ def answering(
     return {"rows": rows[:MOST_PEOPLE], "standing_out": out, "sentence": said, "lapse": lapse}
 
 
-def seconds_between(users: pl.Series, times: pl.Series) -> pl.DataFrame:
-    """Seconds between each answer and the person's next, pauses aside: user_id, seconds."""
-    sorted_times = pl.DataFrame({"user_id": users, "time": times}).drop_nulls().sort("user_id", "time")
-    gap = pl.col("time").diff().over("user_id").dt.total_milliseconds() / 1000
-    gaps = sorted_times.select("user_id", seconds=gap)
-    return gaps.filter((pl.col("seconds") > 0) & (pl.col("seconds") < PAUSE))
-
-
 class _Wants(NamedTuple):
     """What people want, in words."""
 
@@ -240,21 +216,21 @@ class Portrait:
     outside: Sequence[str] = ()  # people whom no mix of the prototypes explains
     pictures: dict[str, str] = field(default_factory=dict, init=False)  # data URIs by name
 
-    def drawn(self, given: Comparisons | None = None, **how: pl.DataFrame | None) -> Row:
+    def drawn(self, given: Comparisons | None = None, habits: pl.DataFrame | None = None) -> Row:
         """What the templates show.
 
-        All answers, `given` by the number among `people`, tell how carefully people answer; so do repeats,
-        sides and times, as `answering` takes them.
+        All answers, `given` by the number among `people`, tell how carefully people answer; so do `habits`.
         """
         people, states, wants, model = self.people, self.states, self.wants, self.model
         # One reward for everyone knows no one's answers: who differs from it is not careless.
         alike = bool((states == states[:1]).all())
+        care = None
         if given is not None and len(given) and not alike:
             fitted, loss = (model.head, model.population), model.fit_config.loss
-            care = care_of(*fitted, self.embeddings, given, n_users=len(people), loss=loss)
-            columns = {name: getattr(care, name).numpy() for name in ("lapse", "low")}
-            how["care"] = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
-        told = answering(self.judged, personal=not alike, **how)
+            found = care_of(*fitted, self.embeddings, given, n_users=len(people), loss=loss)
+            columns = {name: getattr(found, name).numpy() for name in ("lapse", "low")}
+            care = pl.DataFrame({"user_id": [each["user_id"] for each in people], **columns})
+        told = answering(self.judged, habits, care, personal=not alike)
         weights = states.numpy(force=True) if isinstance(model.head, PrototypeModel) else None
         tastes = [{"name": each.name, "title": each.title} for each in wants.described]
         tastes = tastes or [{"name": f"prototype {k + 1}", "title": ""} for k in range(states.shape[1])]

@@ -120,6 +120,7 @@ class Encoded:
     contents: dict[str, list[Any]]  # prompts and responses themselves, by row of their embeddings
     attributes: list[Attributes]  # of each person, those that the log tells of people
     part: Int[np.ndarray, " n"]  # each comparison's part: its number in PARTS, or -1
+    habits: pl.DataFrame  # how each person answers, as `pal.logs.answers.habits` tells
 
     def rows(self, chosen: Bool[np.ndarray, " n"]) -> Comparisons:
         """Those comparisons that are marked."""
@@ -202,7 +203,18 @@ def encode_log(log: Log, options: Options, model: RewardModel | None = None) -> 
     told = attributes_of_people(log.attributes, log.pairs["user_id"])
     attributes, part = [told.get(user, {}) for user in people], np.zeros(len(comparisons), int)
     rejected = pl.concat([answers.rejected, lost])
-    return Encoded(embeddings, comparisons, people, pairs, described, rejected, contents, attributes, part)
+    return Encoded(
+        embeddings,
+        comparisons,
+        people,
+        pairs,
+        described,
+        rejected,
+        contents,
+        attributes,
+        part,
+        answers.habits,
+    )
 
 
 def _encode(
@@ -347,7 +359,7 @@ def fit(source: Any, *, out: Path | str | None = None, say: Say | None = None, *
     shared = _fit(data, "bt", 1, options, "one for everyone", None)[0] if personal else measured
     looked = options.method == "auto" and len(measured.user_ids) >= FEWEST_PEOPLE
     metrics = _measure(data, measured, shared, personal=personal, looked=looked)
-    people = people_of_log(log, data, measured, shared if personal else None)
+    people = people_of_log(data, measured, shared if personal else None)
     of_all = None if measured.attributes is None else "in"
     final, _ = _fit(everyone, method, K, options, "fit all", of_all, learned.scale)
     metrics = {

@@ -1,6 +1,5 @@
 """The page that `pal fit` leaves: does being personal pay, for whom, what do people want."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from PIL import Image
 
-from pal.logs.answers import TIE
-from pal.logs.shapes import Log
+from pal.encoders.images import read, small_jpeg
+from pal.errors import PalError
 from pal.methods.auto import FEWEST_PEOPLE
 from pal.models.base import margins
 from pal.report.page import FOLDER, Row, data_uri, dots, pays, percent, render_page, script
-from pal.report.people import Item, Portrait, judged_answers, seconds_between
+from pal.report.people import Item, Portrait, judged_answers
 from pal.serving.reward_model import RewardModel
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ PLACES = {"seen": "Held-out answers of people in the model", "unseen": "People w
 WIDTH = 96  # of a thumbnail, in pixels
 
 
-def people_of_log(log: Log, data: "Encoded", model: RewardModel, shared: RewardModel | None) -> Row:
+def people_of_log(data: "Encoded", model: RewardModel, shared: RewardModel | None) -> Row:
     """The people of a log, for the page; `shared` rewards everyone alike, None where the model does."""
     n_users, row = len(data.user_ids), model.rows
     table = model.locate(
@@ -62,36 +60,17 @@ def people_of_log(log: Log, data: "Encoded", model: RewardModel, shared: RewardM
     asked = torch.unique(data.rows(data.is_in("seen", "train")).question)
     questions = data.comparisons.questions[asked]
     portrait = Portrait(model, data.embeddings, questions, people, table, pl.concat(tables), texts, show)
-    return portrait.drawn(data.comparisons, **how_answered(log.pairs))
-
-
-def how_answered(pairs: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """What a log tells of how people answer, as `pal.report.people.answering` takes it."""
-    low_is_chosen = pl.col("chosen") < pl.col("rejected")
-    pairs = pairs.filter(pl.col("label") != TIE)
-    units = pairs.with_columns(
-        low=pl.when(low_is_chosen).then("chosen").otherwise("rejected"),
-        high=pl.when(low_is_chosen).then("rejected").otherwise("chosen"),
-        share=pl.when(low_is_chosen).then("label").otherwise(1 - pl.col("label")),
-    ).group_by("user_id", "prompt", "low", "high")
-    return {
-        "repeats": units.agg(pl.col("share").mean(), n=pl.len()).filter(pl.col("n") > 1),
-        "sides": pairs.select("user_id", "first").drop_nulls(),
-        "times": seconds_between(pairs["user_id"], pairs["timestamp"]),
-    }
+    return portrait.drawn(data.comparisons, data.habits)
 
 
 def _thumbnail(item: Any) -> str | None:
     """A picture as a small JPEG in a data URI; None where there is none, or it cannot be opened."""
-    out = io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item)) as image:
-            small = image.convert("RGB")
-            small.thumbnail((WIDTH, WIDTH))
-            small.save(out, "JPEG", quality=80)
-    except (OSError, ValueError, TypeError):
+    if not isinstance(item, bytes | Path):
         return None
-    return data_uri(out.getvalue())
+    try:
+        return data_uri(small_jpeg(read(item if isinstance(item, bytes) else item.read_bytes()), WIDTH))
+    except (OSError, PalError):
+        return None
 
 
 def render(metrics: Mapping[str, Any], summary: str, people: Row) -> str:

@@ -30,7 +30,7 @@ from pal.logs.read import HUB, Files, find_files, find_preset, hub_parts
 from pal.logs.shapes import Log, read_log
 from pipeline import PipelineError
 from pipeline.datasets import base
-from pipeline.paths import ATTRIBUTES, PARAMS, project_root
+from pipeline.paths import ATTRIBUTES, HABITS, PARAMS, project_root
 from pipeline.storage.tables import ITEMS, PAIRS, write_table
 
 TITLE = "Your own comparisons"
@@ -117,6 +117,7 @@ def prepare(params: "base.AllParams", files: dict[str, Path], out: Path, name: s
     if own.prepare.attributes:
         write_json(out / ATTRIBUTES, logs.attributes_of_people(log.attributes, log.pairs["user_id"]))
     del log  # its cells take more memory than all that is written
+    answers.habits.write_parquet(out / HABITS)
     write_tables(answers, out)
     return answers.counts
 

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from pal.evaluation import prototypes
 from pal.evaluation.accuracy import rightness
+from pal.logs.answers import habits
 from pal.models.base import PrototypeModel, feature_blocks
 from pal.models.ideal_point import IdealPointModel
 from pal.report.page import data_uri
-from pal.report.people import Item, Portrait, judged_answers, seconds_between
+from pal.report.people import Item, Portrait, judged_answers
 from pal.serving.reward_model import RewardModel
 from pipeline import images, paths
 from pipeline.evaluation.predictions import HALVES, locate, margins_by, rounded, without_ties
@@ -80,28 +81,19 @@ def portrait(
     given = replace(data.comparisons, user=data.comparisons.user + data.n_users("seen") * unseen_ones)
     of_side = {side: [] if vectors else [text.get(item) for item in names] for side, names in ids.items()}
     attributes = {"group": {each["user_id"]: each["group"] for each in people}} if data.groups else None
-    # Seconds between a user's answers, where the data say when they were given.
-    stored = pl.scan_parquet(paths.prepared(data.dataset) / tables.PAIRS)
-    when = stored.select("user_id", "time").drop_nulls().collect()
-    times = seconds_between(when["user_id"].cast(pl.String), when["time"]) if len(when) else None
+    path = paths.prepared(data.dataset) / paths.HABITS
+    if path.is_file():
+        told = pl.read_parquet(path)
+    else:  # as the pairs are: their times at most
+        pairs = pl.scan_parquet(path.with_name(tables.PAIRS)).select("user_id", timestamp="time").drop_nulls()
+        told = habits(
+            pairs.with_columns(pl.col("user_id").cast(pl.String), first=pl.lit(None, pl.Boolean)).collect()
+        )
     drawn = Portrait(
         model, data.embeddings, data.comparisons.questions[asked], people, torch.cat([*states.values()]),
         pl.concat(answers), of_side, show, n_items, attributes or {}, outside,
-    ).drawn(given, repeats=_repeats(data), times=times)  # fmt: skip
+    ).drawn(given, told)  # fmt: skip
     return {"portrait": drawn, "truth": true_points(data, model, states)}
-
-
-def _repeats(data: Study) -> pl.DataFrame | None:
-    """Questions that a user answered more than once, and how: user_id, share, n."""
-    pairs = data.comparisons
-    if pairs.weight is None:
-        return None
-    several = (pairs.weight > 1).nonzero()[:, 0]
-    halves, user = data.places["users"][several.numpy()], pairs.user[several].tolist()
-    users = [data.user_ids[half][row] for half, row in zip(halves, user, strict=True)]
-    share = torch.ones(len(several)) if pairs.label is None else pairs.label[several]
-    columns = {"share": share.double().numpy(), "n": pairs.weight[several].double().numpy()}
-    return pl.DataFrame({"user_id": users, **columns}, schema_overrides={"user_id": pl.String})
 
 
 def true_points(data: Study, model: RewardModel, weights: dict[str, Tensor]) -> dict[str, Any] | None:

@@ -104,6 +104,32 @@ def test_repeats_of_one_question_are_one_comparison_of_their_mean(read, answers,
             ]  # fmt: skip
 
 
+@pytest.mark.parametrize("ties", ["drop", "keep"])
+def test_habits_are_of_answers_before_repeats_are_merged(read, ties):
+    """Once 1 and 0 never agree; of 1, 1, 0 a third of the pairs agrees; of these two questions 1/6 on average."""
+    said = {
+        "ann": [("q1", 1), ("q1", 0), ("q2", 1), ("q2", 1), ("q2", 0)],
+        "bob": [("q1", 0.75), ("q1", 0.75), ("q2", 0.5), ("q2", 0.5), ("q3", 1)],
+    }
+    rows = [
+        {
+            "user_id": user,
+            "prompt": prompt,
+            "response_a": "so",
+            "response_b": "no",
+            "winner": {1: "A", 0: "B", 0.75: "A-is-slightly-better", 0.5: "tie"}[answer],
+            "timestamp": 1_700_000_000 + 20 * at + 10_000 * (at > 2),
+        }
+        for user, answers in said.items()
+        for at, (prompt, answer) in enumerate(answers)
+    ]
+    _, found = read("a.jsonl", as_jsonl(rows), ties)
+    ann, bob = found.habits.sort("user_id").iter_rows(named=True)
+    assert (pytest.approx(ann["itself"]), ann["repeated"]) == (1 / 6, 2)
+    assert (ann["first"], ann["shown"], ann["seconds"]) == (0.6, 5, 20.0)
+    assert (bob["itself"], bob["repeated"], bob["first"]) == (None, None, 1.0)
+
+
 @pytest.mark.parametrize(("ties", "dropped"), [("drop", (2, 2)), ("keep", (0, 3))])
 def test_a_response_compared_with_itself_is_dropped_and_counted(read, ties, dropped):
     """Five rows: two say that a text beats itself, one that it ties with itself, one is a tie, one is left."""

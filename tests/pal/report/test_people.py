@@ -65,16 +65,19 @@ def test_careless_people_stand_out_and_others_do_not():
     rows = [
         (f"u{u}", float(n % 10 > (5 if u == 0 else 0)), 0.5, 0.5, 0.5) for u in range(40) for n in range(20)
     ]
-    repeats = pl.DataFrame(
-        {"user_id": ["u1"] * 6 + ["u2"] * 6, "share": [0.5] * 6 + [1.0] * 6, "n": [2] * 12}
-    )
-    sides = pl.DataFrame({"user_id": ["u3"] * 20 + ["u4"] * 20, "first": [True] * 20 + [True, False] * 10})
-    times = pl.DataFrame(
-        {"user_id": [f"u{u}" for u in range(40)], "seconds": [1.0 if u == 5 else 30.0 for u in range(40)]}
+    habits = pl.DataFrame(
+        {
+            "user_id": [f"u{u}" for u in range(40)],
+            "itself": [{1: 0.0, 2: 1.0}.get(u) for u in range(40)],
+            "repeated": [6 if u in (1, 2) else None for u in range(40)],
+            "first": [{3: 1.0, 4: 0.5}.get(u) for u in range(40)],
+            "shown": [20 if u in (3, 4) else None for u in range(40)],
+            "seconds": [1.0 if u == 5 else 30.0 for u in range(40)],
+        }
     )
     low = [0.5 if u == 6 else 0.1 for u in range(40)]
     care = pl.DataFrame({"user_id": [f"u{u}" for u in range(40)], "lapse": [0.2] * 40, "low": low})
-    found = answering(judge_people(table(rows)), repeats, sides, times, care)
+    found = answering(judge_people(table(rows)), habits, care)
     why = {row["user_id"]: row["why"] for row in found["rows"] if row["why"]}
     assert why == {
         "u0": ["hardly agrees with their own model"],
@@ -86,14 +89,6 @@ def test_careless_people_stand_out_and_others_do_not():
     assert found["lapse"] == pytest.approx(0.2)
     assert found["sentence"].startswith("5 of 40 people stand out")
     assert {row["user_id"]: row["itself"] for row in found["rows"]}["u2"] == pytest.approx(1.0)
-
-
-def test_graded_answers_are_no_contradiction():
-    """Two answers of 0.75 are a share of 1.5 of 2: no whole number of answers in the one way."""
-    people = judge_people(table([("a", 1.0, 0.5, 0.5, 0.5)] * 3))
-    repeats = pl.DataFrame({"user_id": ["a"] * 9, "share": [0.75] * 9, "n": [2] * 9})
-    (row,) = answering(people, repeats)["rows"]
-    assert (row["itself"], row["why"]) == (None, [])
 
 
 def people(n):
