@@ -12,8 +12,8 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import islice
@@ -123,24 +123,28 @@ def open_table(path: Path | str, name: str = "", on_fault: OnFault | None = None
 
     Messages call it by `name`, else by its path. A malformed row is left out where `on_fault` takes it.
     """
-    with tempfile.TemporaryDirectory(prefix="pal-") as scratch:
+    with ExitStack() as until_read:
         if str(path) == "-":
-            path, name = Path(scratch) / "input", name or "standard input"
+            path, name = _scratch(until_read) / "input", name or "standard input"
             with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-        yield _open(Path(path), name or str(path), on_fault or _refuse, Path(scratch))
+        yield _open(Path(path), name or str(path), on_fault or _refuse, until_read)
+
+
+def _scratch(until_read: ExitStack) -> Path:
+    return Path(until_read.enter_context(tempfile.TemporaryDirectory(prefix="pal-")))
 
 
 def _refuse(row: Row, problem: str) -> None:
     raise row.error(None, problem)
 
 
-def _open(path: Path, name: str, on_fault: OnFault, scratch: Path) -> TableFile:
+def _open(path: Path, name: str, on_fault: OnFault, until_read: ExitStack) -> TableFile:
     start, said = _start(path, name), []
     for magic, (kind, suffix) in COMPRESSED.items():
         if start.startswith(magic):
             said.append(f"{name} is {kind}")
-            path, name = _unpacked(path, name, kind, scratch), name.removesuffix(suffix)
+            path, name = _unpacked(path, name, kind, _scratch(until_read)), name.removesuffix(suffix)
             start = _start(path, name)
     if start[:4] == b"PAR1":
         table = _of_arrow(name, *_parquet(path, name))
@@ -150,7 +154,7 @@ def _open(path: Path, name: str, on_fault: OnFault, scratch: Path) -> TableFile:
         frame = _excel(path, name)
         table = TableFile(name, _numbered(name, frame.iter_rows(named=True)), frame.columns)
     else:
-        table = _text(path, name, on_fault)
+        table = _text(path, name, on_fault, until_read)
     table.said[:0] = said
     for column in table.columns or ():
         if column and (count := table.columns.count(column)) > 1:
@@ -249,22 +253,23 @@ def _excel(path: Path, name: str) -> Any:
         return pl.read_excel(path, engine="calamine", infer_schema_length=0)
 
 
-def _text(path: Path, name: str, on_fault: OnFault) -> TableFile:
+def _text(path: Path, name: str, on_fault: OnFault, until_read: ExitStack) -> TableFile:
     """CSV or JSON, whichever it is."""
     encoding, said = _encoding(path, name), []
     if encoding == "cp1252" or encoding.startswith("utf-16"):
         said.append(f"{name} is {'Windows-1252' if encoding == 'cp1252' else 'UTF-16'}")
     with path.open("rb") as file, _readable_text(name):
         head = codecs.getincrementaldecoder(encoding)().decode(file.read(HEAD))
+    lines = until_read.enter_context(closing(_lines(path, name, encoding)))
     if head.lstrip()[:1] in ("[", "{"):
-        rows = _whole_json(path, name, encoding, head) or _json_lines(path, name, encoding, on_fault)
+        rows = _whole_json(path, name, encoding, head) or _json_lines(lines, name, on_fault)
         return TableFile(name, rows, said=said)
     separator = _separator(head)
     if separator != ",":
         said.append(f"{name} separates its columns by {SEPARATORS[separator]}")
     header = next((row for row in csv.reader(io.StringIO(head, newline=""), delimiter=separator) if row), [])
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    reader = csv.reader(_lines(path, name, encoding), delimiter=separator, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     return TableFile(name, _csv_rows(reader, name, header, on_fault), header, said=said)
 
 
@@ -302,7 +307,7 @@ def _readable_text(name: str) -> Iterator[None]:
         raise file_error(name, f"{kinds}, got {byte or error}, which is no text; save it as UTF-8") from None
 
 
-def _lines(path: Path, name: str, encoding: str) -> Iterator[str]:
+def _lines(path: Path, name: str, encoding: str) -> Generator[str, None, None]:
     with _readable_text(name), path.open(encoding=encoding, newline="") as file:
         yield from file
 
@@ -347,9 +352,9 @@ def _csv_rows(reader: Any, name: str, header: list[str], on_fault: OnFault) -> I
         line = reader.line_num + 1
 
 
-def _json_lines(path: Path, name: str, encoding: str, on_fault: OnFault) -> Iterator[Row]:
-    lines = ((line, text) for line, text in enumerate(_lines(path, name, encoding), 1) if text.strip())
-    for number, (line, text) in enumerate(lines, 1):
+def _json_lines(lines: Iterable[str], name: str, on_fault: OnFault) -> Iterator[Row]:
+    written = ((line, text) for line, text in enumerate(lines, 1) if text.strip())
+    for number, (line, text) in enumerate(written, 1):
         row = Row(name, number, line, {})
         try:
             cells = json.loads(text)
