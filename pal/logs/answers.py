@@ -170,7 +170,8 @@ def read_answers(
         none = f"none of {counts['read']:,} comparisons in {log.table.source}"
         raise PalError(f"{none} is left once {why} are dropped; add comparisons")
     check_splits(kept, log)
-    left_out, told = pl.concat([log.rejected, *rejected]), habits(log.pairs, merged)
+    left_out = pl.concat([log.rejected, *rejected])
+    told = habits(log.pairs.select("user_id", "timestamp", "first"), merged)
     return Answers(kept.drop("low", "high"), items, modality, left_out, counts, told)
 
 
